@@ -1,0 +1,64 @@
+# Everything runs in .venv, which the first target that needs it makes from requirements.lock.
+PYTHON ?= python3
+EXTRA ?= $(shell cat .venv/.extra 2>/dev/null)
+BIN := .venv/bin
+READY := .venv/.ready
+UV_INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
+FAIL = { echo "jaxnn:$(1)" >&2; exit 1; }
+NO_PACKAGES = cannot fetch the packages (no network, or an index that lacks one); its own words are in setup.log
+
+# an interpreter or an extra other than those .venv was made with makes it anew
+ifneq ($(filter command environment,$(firstword $(origin PYTHON))),)
+ifneq ($(PYTHON),$(shell cat .venv/.python 2>/dev/null))
+.PHONY: $(READY)
+endif
+endif
+ifneq ($(strip $(EXTRA)),$(strip $(shell cat .venv/.extra 2>/dev/null)))
+.PHONY: $(READY)
+endif
+
+.PHONY: help setup experiment experiments test check format lock clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 22
+
+setup: $(READY)  ## make .venv; PYTHON=python3.12 picks the interpreter, EXTRA=cuda or EXTRA=tpu adds an accelerator
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c '' 2>/dev/null || $(call FAIL, no Python runs as '$(PYTHON)': say which one with PYTHON=/path/to/python3)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  $(call FAIL, $(PYTHON) is $$($(PYTHON) --version 2>&1) but 3.11 or newer is needed: name one with PYTHON=python3.12)
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  $(call FAIL, $(PYTHON) lacks the venv module: install it (Debian and Ubuntu: apt install python3-venv) or name another with PYTHON=)
+	@echo "jaxnn: making .venv with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv --clear .venv 2>setup.log || $(call FAIL, cannot make .venv; the reason is in setup.log)
+	@$(BIN)/pip install -q -c requirements.lock uv >setup.log 2>&1 || $(call FAIL, $(NO_PACKAGES))
+	@$(UV_INSTALL) -r requirements.lock $(if $(strip $(EXTRA)),".[$(EXTRA)]") >setup.log 2>&1 || $(call FAIL, $(NO_PACKAGES))
+	@$(UV_INSTALL) --no-deps -e . >setup.log 2>&1 || $(call FAIL, $(NO_PACKAGES))
+	@rm -f setup.log && echo '$(PYTHON)' >.venv/.python && echo '$(EXTRA)' >.venv/.extra && touch $@
+
+experiment: $(READY)  ## run one: make experiment NAME=mnist_cnn ARGS="--epochs 3"
+	@$(BIN)/python -m experiments $(NAME) $(ARGS)
+
+experiments: $(READY)  ## list the experiments
+	@$(BIN)/python -m experiments --list
+
+test: $(READY)  ## the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)  ## format, lint, types
+	@$(BIN)/ruff format --check --quiet . || $(call FAIL, not formatted: make format)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/pyrefly check --summary=none
+
+format: $(READY)  ## format the code and mend what the linter can mend
+	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --fix --quiet .
+
+lock: $(READY)  ## solve requirements.lock anew from pyproject.toml, for every Python and platform at once
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev \
+	  --no-annotate --no-header pyproject.toml -o requirements.lock
+
+clean:  ## remove .venv and what the tools left (runs/ stays)
+	@rm -rf .venv .pytest_cache .ruff_cache setup.log *.egg-info
+	@find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,34 @@
+"""`python -m experiments NAME [--help | options]` runs one experiment, `python -m experiments --list` names them all."""
+
+import ast
+import difflib
+import runpy
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+def main():
+    """Hands over to the experiment that the command line names."""
+    names = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name in names:
+        sys.argv[:2] = [name]
+        runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
+    elif name in ("--list", "--help", "-h"):
+        sys.stdout.write("\n".join(f"{name:20} {first_line(name)}" for name in names) + "\n")
+    else:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f": did you mean {near[0]}?" if near else f"; there are: {', '.join(names)}"
+        sys.stderr.write(f"no experiment is called '{name}'{hint}\n" if name else f"name an experiment{hint}\n")
+        sys.exit(2)
+
+
+def first_line(name: str) -> str:
+    """The first line of an experiment's docstring, read without importing it."""
+    return (ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text())) or "").partition("\n")[0]
+
+
+if __name__ == "__main__":
+    main()

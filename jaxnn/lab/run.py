@@ -1,0 +1,212 @@
+"""A run of an experiment: configuration from the command line, a folder for its results, progress, exit status."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import rich.console
+import rich.logging
+import rich.progress
+import rich.table
+import tyro
+
+log = logging.getLogger(__name__)
+
+_PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy", "tensorflow-datasets")
+
+
+class BadUsageError(Exception):
+    """What the user asked for cannot be done; the message says why and how to mend it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    out: Path | None = None  # folder for the results, made anew (default: runs/<experiment>/<time>)
+    quick: bool = False  # toy size: a few seconds, to see that everything works
+
+
+class Run:
+    """The folder of one run, and what an experiment writes into it."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self._console = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def log(self, **row):
+        """Appends one row to metrics.jsonl."""
+        with (self.directory / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def save_figure(self, name: str, figure):
+        """Writes a matplotlib figure to figures/<name>.png."""
+        folder = self.directory / "figures"
+        folder.mkdir(exist_ok=True)
+        figure.savefig(folder / f"{name}.png", dpi=120)
+
+    @contextlib.contextmanager
+    def progress(self, total: int, *, unit: str) -> Iterator[Callable[..., None]]:
+        """Yields `report(done, **values)`: a bar where there is a terminal, a line per call where there is none.
+
+        `done` out of `total` is counted in `unit`s, whose rate is shown.
+        """
+        started = time.perf_counter()
+
+        def describe(done, values):
+            rate = done / (time.perf_counter() - started)
+            numbers = "".join(f"  {name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
+            return f"{rate:,.0f} {unit}/s{numbers}"
+
+        if not self._console.is_terminal:
+            yield lambda done, **values: self._console.print(f"{done / total:4.0%}  {describe(done, values)}")
+            return
+        columns = (
+            rich.progress.BarColumn(bar_width=24),
+            rich.progress.TaskProgressColumn(),
+            rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
+            rich.progress.TextColumn("{task.description}"),
+        )
+        with rich.progress.Progress(*columns, console=self._console) as bar:
+            task = bar.add_task("compiling", total=total)
+            yield lambda done, **values: bar.update(task, completed=done, description=describe(done, values))
+
+
+def start(
+    config_class: type, main: Callable[[Any, Run], dict[str, Any]], *, quick: Any, data_checksums: dict | None = None
+):
+    """Runs `main(config, run)` with the configuration of the command line and ends the process.
+
+    `config_class` is a flat frozen dataclass whose comments are the help; it raises ValueError for settings that cannot
+    be. `quick` is the configuration of --quick. The exit status is 0; 1 where the run failed; 2 for bad usage.
+    """
+    name = Path(sys.argv[0]).stem
+    console = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_handler(console)])
+    logging.getLogger("jaxnn").setLevel(logging.INFO)
+    try:
+        options, config = _parse(name, config_class, quick)
+        run = Run(_make_directory(name, options.out))
+        _write_json(run.directory / "config.json", {"experiment": name, **dataclasses.asdict(config)})
+        _use_compilation_cache()
+        environment = _environment() | ({"data_sha256": data_checksums} if data_checksums else {})
+        _write_json(run.directory / "environment.json", environment)
+        log.info("%s on %s, results in %s", name, _say_device(), run.directory)
+        summary = main(config, run)
+        _write_json(run.directory / "summary.json", summary)
+    except BadUsageError as error:
+        console.print(f"{name}: {error}", style="red", markup=False)
+        sys.exit(2)
+    except OSError as error:
+        console.print(f"{name}: {error}", style="red", markup=False)
+        sys.exit(1)
+    _print_summary(summary)
+
+
+def _parse(name, config_class, quick):
+    default = quick if "--quick" in sys.argv[1:] else config_class()
+    arguments = dataclasses.make_dataclass(
+        "Arguments",
+        [("run", _Options, _Options()), ("config", config_class, default)],
+        frozen=True,
+    )
+    try:
+        parsed = tyro.cli(
+            arguments,
+            prog=f"python -m experiments {name}",
+            description=sys.modules["__main__"].__doc__,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+        )
+    except ValueError as error:
+        raise BadUsageError(str(error)) from error
+    return parsed.run, parsed.config
+
+
+def _make_directory(name: str, out: Path | None) -> Path:
+    directory = out or Path("runs") / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    try:
+        if directory.is_dir() and not any(directory.iterdir()):
+            return directory
+        directory.mkdir(parents=True)
+    except FileExistsError:
+        raise BadUsageError(f"{directory} is there already: name another folder with --out, or remove it") from None
+    except OSError as error:
+        raise BadUsageError(f"cannot make the folder {directory} ({error.strerror}): name another with --out") from error
+    return directory
+
+
+def _write_json(path: Path, content: dict):
+    path.write_text(json.dumps(content, indent=2, default=str, allow_nan=False) + "\n")
+
+
+def _use_compilation_cache():
+    """Compiled programs are kept, so that the next run starts at once; JAX_COMPILATION_CACHE_DIR says where else."""
+    if jax.config.jax_compilation_cache_dir is None:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxnn" / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "time": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "num_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "packages": {package: importlib.metadata.version(package) for package in _PACKAGES},
+        "devices": [str(device) for device in jax.devices()],
+        "device_kind": jax.devices()[0].device_kind,
+        "flags": {key: value for key, value in os.environ.items() if key.startswith(("JAX_", "XLA_"))},
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _say_device() -> str:
+    devices = jax.devices()
+    unused = _unused_accelerator()
+    if unused:
+        log.warning("there is %s here, but JAX computes on the CPU: `make setup EXTRA=%s` lets it", *unused)
+    return f"{len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)} ({devices[0].device_kind})"
+
+
+def _unused_accelerator() -> tuple[str, str] | None:
+    """An accelerator that the machine has and JAX does not use, with the extra that it needs."""
+    if jax.default_backend() != "cpu" or jax.config.jax_platforms:
+        return None
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        return "an NVIDIA GPU", "cuda"
+    if any(Path("/dev").glob("accel[0-9]*")):
+        return "a TPU", "tpu"
+    return None
+
+
+def _handler(console):
+    return rich.logging.RichHandler(
+        console=console, show_time=False, show_level=False, show_path=False, markup=False, highlighter=None
+    )
+
+
+def _print_summary(summary: dict[str, Any]):
+    table = rich.table.Table(show_header=False, box=None)
+    for name, value in summary.items():
+        table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
+    rich.console.Console(highlight=False).print(table)

@@ -1,0 +1,50 @@
+"""Layers: `init_<layer>` draws the parameters, `<layer>` applies them."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxnn.types import Noise, Params, PRNGKey
+
+glorot_uniform = jax.nn.initializers.glorot_uniform()
+
+
+def init_dense(
+    key: PRNGKey, num_inputs: int, num_outputs: int, *, weight_init=glorot_uniform, dtype=jnp.float32
+) -> Params:
+    """Parameters of `dense`: `weight` [num_inputs, num_outputs] from `weight_init(key, shape, dtype)`, `bias` zero."""
+    return {
+        "weight": weight_init(key, (num_inputs, num_outputs), dtype),
+        "bias": jnp.zeros(num_outputs, dtype),
+    }
+
+
+def dense(params: Params, inputs: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+    """A row of linear neurons: y = xW + b, the deck's wᵀx + b (page 3) for several outputs."""
+    num_inputs = params["weight"].shape[0]
+    if inputs.shape[-1] != num_inputs:
+        raise ValueError(f"dense: the weight takes {num_inputs} inputs but the inputs have shape {inputs.shape}")
+    return inputs @ params["weight"] + params["bias"]
+
+
+def dropout(inputs: Float[Array, "batch ..."], key: Noise, *, rate: float) -> Float[Array, "batch ..."]:
+    """Sets each value to 0 with probability `rate` and divides the others by 1 - rate, which keeps the mean.
+
+    Srivastava et al., "Dropout" (2014). `rate` is in [0, 1). Each example draws from its own key.
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout: rate must be in [0, 1), not {rate}")
+    if rate == 0:
+        return inputs
+    keys = example_keys(key, inputs.shape[0])
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, inputs.shape[1:]))(keys)
+    return jnp.where(kept, inputs / (1 - rate), 0)
+
+
+def example_keys(key: Noise, num_examples: int):
+    """One key per example: `key` itself where it already is that, else split from it."""
+    if key.ndim == 0:
+        return jax.random.split(key, num_examples)
+    if key.shape != (num_examples,):
+        raise ValueError(f"{num_examples} examples need one key, or one key each, not keys of shape {key.shape}")
+    return key

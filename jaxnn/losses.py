@@ -1,0 +1,101 @@
+"""Losses, one value per example (whoever trains takes the mean); information measures; penalties on the weights."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import entr, rel_entr, xlogy
+from jaxtyping import Array, Float, Int
+
+from jaxnn.types import Params
+
+
+def squared_error(
+    outputs: Float[Array, "*batch outputs"], targets: Float[Array, "*batch outputs"]
+) -> Float[Array, "*batch"]:
+    """‖y - yᵗ‖² over the last axis (deck, page 13). Its gradient is 2(y - yᵗ): the deck's Δ belongs to half of it."""
+    _require_same_shape("squared_error", "outputs", outputs, targets)
+    return jnp.sum((outputs - targets) ** 2, axis=-1)
+
+
+def softmax_cross_entropy(
+    logits: Float[Array, "*batch classes"],
+    targets: Int[Array, "*batch"] | Float[Array, "*batch classes"],
+) -> Float[Array, "*batch"]:
+    """-Σᵢ tᵢ log softmax(z)ᵢ (deck, page 13) in nats; its gradient is softmax(z) - t where t sums to 1.
+
+    `targets` are integer labels or distributions over the classes. An integer label outside 0 ... classes - 1 gives
+    NaN. The largest logit is subtracted first, so that every dtype keeps its precision at logits of ±1e4.
+    """
+    log_probs = jax.nn.log_softmax(logits)
+    if not jnp.issubdtype(targets.dtype, jnp.integer):
+        _require_same_shape("softmax_cross_entropy", "logits", logits, targets)
+        return jnp.sum(-_times(targets, log_probs), axis=-1)
+    if targets.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"softmax_cross_entropy: logits of shape {logits.shape} need integer labels of shape {logits.shape[:-1]}, "
+            f"not {targets.shape}"
+        )
+    chosen = targets[..., None] == jnp.arange(logits.shape[-1])
+    loss = -jnp.sum(jnp.where(chosen, log_probs, 0), axis=-1)
+    return jnp.where(chosen.any(axis=-1), loss, jnp.nan)
+
+
+def sigmoid_cross_entropy(logits: Float[Array, "*batch"], targets: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """-t log σ(z) - (1 - t) log(1 - σ(z)) in nats (deck, page 5), one value per logit; `targets` lie in [0, 1]."""
+    _require_same_shape("sigmoid_cross_entropy", "logits", logits, targets)
+    return _times(targets, jax.nn.softplus(-logits)) + _times(1 - targets, jax.nn.softplus(logits))
+
+
+def entropy(probs: Float[Array, "*batch outcomes"], *, base: float | None = None) -> Float[Array, "*batch"]:
+    """H(p) = -Σ p log p with 0 log 0 = 0 (deck, page 14), in nats, or in bits with `base=2`."""
+    return _in_base(jnp.sum(entr(probs), axis=-1), base)
+
+
+def kl_divergence(
+    p: Float[Array, "*batch outcomes"], q: Float[Array, "*batch outcomes"], *, base: float | None = None
+) -> Float[Array, "*batch"]:
+    """KL(p‖q) = Σ p log(p/q) (deck, page 14): 0 log 0 = 0, and inf where q = 0 < p. Nats, or bits with `base=2`."""
+    _require_same_shape("kl_divergence", "p", p, q)
+    return _in_base(jnp.sum(rel_entr(p, q), axis=-1), base)
+
+
+def cross_entropy(
+    p: Float[Array, "*batch outcomes"], q: Float[Array, "*batch outcomes"], *, base: float | None = None
+) -> Float[Array, "*batch"]:
+    """H(p, q) = -Σ p log q = KL(p‖q) + H(p) (deck, page 14), inf where q = 0 < p. Nats, or bits with `base=2`.
+
+    From logits, `softmax_cross_entropy` is the precise way.
+    """
+    _require_same_shape("cross_entropy", "p", p, q)
+    return _in_base(jnp.sum(-xlogy(p, q), axis=-1), base)
+
+
+def l1_penalty(params: Params) -> Float[Array, ""]:
+    """Σ |w| over the weights: the leaves with two axes or more. Biases and the scales of normalisation are free."""
+    return sum((jnp.sum(jnp.abs(weight)) for weight in _weights(params)), start=jnp.zeros(()))
+
+
+def l2_penalty(params: Params) -> Float[Array, ""]:
+    """Σ w² over the weights: the leaves with two axes or more. Its gradient is 2w."""
+    return sum((jnp.sum(weight**2) for weight in _weights(params)), start=jnp.zeros(()))
+
+
+def _weights(params):
+    return [leaf for leaf in jax.tree.leaves(params) if leaf.ndim >= 2]
+
+
+def _times(factor, value):
+    """The product, but 0 · inf = 0."""
+    return jnp.where(factor == 0, 0, factor * jnp.where(factor == 0, 0, value))
+
+
+def _in_base(nats, base):
+    return nats if base is None else nats / math.log(base)
+
+
+def _require_same_shape(function, name, values, targets):
+    if values.shape != targets.shape:
+        raise ValueError(
+            f"{function}: {name} of shape {values.shape} and targets of shape {targets.shape} must have the same shape"
+        )

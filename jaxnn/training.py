@@ -1,0 +1,91 @@
+"""Training as a pure function: a stretch of steps maps one `TrainState` to the next. The caller jits, maps and loops."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int, PyTree
+
+from jaxnn.data import batch_indices, num_examples
+from jaxnn.models import Model
+from jaxnn.types import Batch, Params, PRNGKey, State
+
+
+class TrainState(NamedTuple):
+    """All that a run needs to go on.
+
+    The key never changes. With `order_key, noise_key = split(key)`, epoch e is shuffled by `fold_in(order_key, e)` and
+    step t draws from `fold_in(noise_key, t)`.
+    """
+
+    step: Int[Array, ""]
+    params: Params
+    state: State
+    opt_state: Any
+    key: PRNGKey
+
+
+def init_train_state(
+    key: PRNGKey, model: Model, optimizer: optax.GradientTransformation, inputs: PyTree
+) -> TrainState:
+    """The state before the first step. Of `inputs`, an example batch as the model gets it, shape and dtype count."""
+    params_key, key = jax.random.split(key)
+    params, state = model.init(params_key, inputs)
+    return TrainState(jnp.zeros((), jnp.int32), params, state, optimizer.init(params), key)
+
+
+def train_steps(
+    train_state: TrainState,
+    data: Batch,
+    *,
+    loss_fn: Callable,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    num_steps: int,
+) -> tuple[TrainState, dict[str, Float[Array, " num_steps"]]]:
+    """Mini-batch training (deck, page 13) for `num_steps` steps as one `lax.scan`: jit it, vmap it over states.
+
+    `loss_fn(params, state, batch, keys) -> (losses, state)` gives one loss per example and gets one key per example;
+    the steps go down the gradient of the mean. `data` has all training examples, on the device. The metrics hold
+    `loss`, the mean loss of each step's batch before its update. Two stretches of n steps do what one of 2n does, bit
+    for bit where XLA compiles the step alike.
+    """
+    order_key, noise_key = jax.random.split(train_state.key)
+    indices = batch_indices(
+        order_key, train_state.step, num_steps=num_steps, num_examples=num_examples(data), batch_size=batch_size
+    )
+
+    def take_step(train_state, indices):
+        batch = jax.tree.map(lambda leaf: leaf[indices], data)
+        keys = jax.random.split(jax.random.fold_in(noise_key, train_state.step), batch_size)
+
+        def mean_loss(params):
+            losses, state = loss_fn(params, train_state.state, batch, keys)
+            return losses.mean(), state
+
+        (loss, state), gradient = jax.value_and_grad(mean_loss, has_aux=True)(train_state.params)
+        updates, opt_state = optimizer.update(gradient, train_state.opt_state, train_state.params)
+        params = optax.apply_updates(train_state.params, updates)
+        return TrainState(train_state.step + 1, params, state, opt_state, train_state.key), {"loss": loss}
+
+    return lax.scan(take_step, train_state, indices)
+
+
+def map_batches(fn: Callable, data: PyTree, *, batch_size: int) -> PyTree:
+    """`fn`, which maps a batch to values per example, over all of `data`: every example counts, whatever the batch size.
+
+    Whole batches run in one compiled loop; the rest is one more call of its own, smaller shape.
+    """
+    total = num_examples(data)
+    num_whole = total // batch_size
+    whole = jax.tree.map(lambda leaf: leaf[: num_whole * batch_size].reshape(num_whole, batch_size, *leaf.shape[1:]), data)
+    rest = jax.tree.map(lambda leaf: leaf[num_whole * batch_size :], data)
+    parts = []
+    if num_whole:
+        parts.append(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), lax.map(fn, whole)))
+    if num_whole * batch_size < total:
+        parts.append(fn(rest))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
