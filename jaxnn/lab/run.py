@@ -49,6 +49,10 @@ class Run:
         with (self.directory / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 
+    def read_log(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl, in order."""
+        return [json.loads(line) for line in (self.directory / "metrics.jsonl").read_text().splitlines()]
+
     def save_figure(self, name: str, figure):
         """Writes a matplotlib figure to figures/<name>.png."""
         folder = self.directory / "figures"
@@ -82,8 +86,18 @@ class Run:
             yield lambda done, **values: bar.update(task, completed=done, description=describe(done, values))
 
 
+def require(config: Any, name: str, condition: bool, allowed: str):
+    """Raises the ValueError that `start` turns into bad usage: this field of the configuration must be `allowed`."""
+    if not condition:
+        raise ValueError(f"--{name.replace('_', '-')} must be {allowed}, not {getattr(config, name)}")
+
+
 def start(
-    config_class: type, main: Callable[[Any, Run], dict[str, Any]], *, quick: Any, data_checksums: dict | None = None
+    config_class: type,
+    main: Callable[[Any, Run], dict[str, Any]],
+    *,
+    quick: Any,
+    data_sha256: dict[str, str] | None = None,
 ):
     """Runs `main(config, run)` with the configuration of the command line and ends the process.
 
@@ -99,7 +113,7 @@ def start(
         run = Run(_make_directory(name, options.out))
         _write_json(run.directory / "config.json", {"experiment": name, **dataclasses.asdict(config)})
         _use_compilation_cache()
-        environment = _environment() | ({"data_sha256": data_checksums} if data_checksums else {})
+        environment = _environment() | ({"data_sha256": data_sha256} if data_sha256 else {})
         _write_json(run.directory / "environment.json", environment)
         log.info("%s on %s, results in %s", name, _say_device(), run.directory)
         summary = main(config, run)
@@ -125,7 +139,7 @@ def _parse(name, config_class, quick):
             arguments,
             prog=f"python -m experiments {name}",
             description=sys.modules["__main__"].__doc__,
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+            config=(tyro.conf.OmitArgPrefixes,),
         )
     except ValueError as error:
         raise BadUsageError(str(error)) from error
@@ -141,7 +155,9 @@ def _make_directory(name: str, out: Path | None) -> Path:
     except FileExistsError:
         raise BadUsageError(f"{directory} is there already: name another folder with --out, or remove it") from None
     except OSError as error:
-        raise BadUsageError(f"cannot make the folder {directory} ({error.strerror}): name another with --out") from error
+        raise BadUsageError(
+            f"cannot make the folder {directory} ({error.strerror}): name another with --out"
+        ) from error
     return directory
 
 
@@ -151,7 +167,7 @@ def _write_json(path: Path, content: dict):
 
 def _use_compilation_cache():
     """Compiled programs are kept, so that the next run starts at once; JAX_COMPILATION_CACHE_DIR says where else."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.read("jax_compilation_cache_dir") is None:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxnn" / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(folder))
 
@@ -190,7 +206,7 @@ def _say_device() -> str:
 
 def _unused_accelerator() -> tuple[str, str] | None:
     """An accelerator that the machine has and JAX does not use, with the extra that it needs."""
-    if jax.default_backend() != "cpu" or jax.config.jax_platforms:
+    if jax.default_backend() != "cpu" or jax.config.read("jax_platforms"):
         return None
     if any(Path("/dev").glob("nvidia[0-9]*")):
         return "an NVIDIA GPU", "cuda"
