@@ -39,13 +39,13 @@ class Config:
     learning_rate: float = 0.005  # the highest of the schedule
     momentum: float = 0.9  # of the optimizers momentum and nesterov
     schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"  # course of the learning rate
-    batch_size: int = 64  # images per step
+    batch_size: int = 50  # images per step
     epochs: int = 7  # passes over the training images
     label_smoothing: float = 0.1  # share of a label's probability that is spread over all classes
     l2: float = 0.0  # times the sum of squared weights, in the loss; with adamw, its decoupled weight decay
     num_train: int | None = None  # train on the first so many images only (default: all but the held out)
     num_validation: int = 5000  # images held out of the training set
-    eval_every: int = 400  # steps between two looks at the validation set
+    eval_every: int = 550  # steps between two looks at the validation set
     data_dir: Path | None = None  # data folder (default: $JAXNN_DATA_DIR, else ~/.cache/jaxnn)
     seed: int = 0  # of the first net
     num_seeds: int = 1  # nets to train; the others take the seeds that follow
@@ -201,5 +201,5 @@ def draw(run: run.Run, test: Batch, predictions: np.ndarray):
 
 
 if __name__ == "__main__":
-    quick = Config(epochs=2, num_train=2000, num_validation=500, eval_every=15)
+    quick = Config(epochs=2, num_train=2000, num_validation=500, eval_every=20)
     run.start(Config, main, quick=quick, data_sha256=datasets.MNIST_SHA256)

@@ -22,7 +22,7 @@ def from_flax(module: nn.Module) -> Model:
 
     def init(key, inputs):
         variables = module.init(key, inputs, train=False)
-        return variables["params"], {name: value for name, value in variables.items() if name != "params"}
+        return variables.get("params", {}), {name: value for name, value in variables.items() if name != "params"}
 
     def apply(params, state, inputs, key=None):
         variables = {"params": params, **state}

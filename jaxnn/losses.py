@@ -14,7 +14,7 @@ def squared_error(
     outputs: Float[Array, "*batch outputs"], targets: Float[Array, "*batch outputs"]
 ) -> Float[Array, "*batch"]:
     """‖y - yᵗ‖² over the last axis (deck, page 13). Its gradient is 2(y - yᵗ): the deck's Δ belongs to half of it."""
-    _require_same_shape("squared_error", "outputs", outputs, targets)
+    _require_same_shape("squared_error", outputs=outputs, targets=targets)
     return jnp.sum((outputs - targets) ** 2, axis=-1)
 
 
@@ -29,7 +29,7 @@ def softmax_cross_entropy(
     """
     log_probs = jax.nn.log_softmax(logits)
     if not jnp.issubdtype(targets.dtype, jnp.integer):
-        _require_same_shape("softmax_cross_entropy", "logits", logits, targets)
+        _require_same_shape("softmax_cross_entropy", logits=logits, targets=targets)
         return jnp.sum(-_times(targets, log_probs), axis=-1)
     if targets.shape != logits.shape[:-1]:
         raise ValueError(
@@ -43,31 +43,31 @@ def softmax_cross_entropy(
 
 def sigmoid_cross_entropy(logits: Float[Array, "*batch"], targets: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
     """-t log σ(z) - (1 - t) log(1 - σ(z)) in nats (deck, page 5), one value per logit; `targets` lie in [0, 1]."""
-    _require_same_shape("sigmoid_cross_entropy", "logits", logits, targets)
+    _require_same_shape("sigmoid_cross_entropy", logits=logits, targets=targets)
     return _times(targets, jax.nn.softplus(-logits)) + _times(1 - targets, jax.nn.softplus(logits))
 
 
-def entropy(probs: Float[Array, "*batch outcomes"], *, base: float | None = None) -> Float[Array, "*batch"]:
+def entropy(probs: Float[Array, "*batch outcomes"], *, base: int | float | None = None) -> Float[Array, "*batch"]:
     """H(p) = -Σ p log p with 0 log 0 = 0 (deck, page 14), in nats, or in bits with `base=2`."""
     return _in_base(jnp.sum(entr(probs), axis=-1), base)
 
 
 def kl_divergence(
-    p: Float[Array, "*batch outcomes"], q: Float[Array, "*batch outcomes"], *, base: float | None = None
+    p: Float[Array, "*batch outcomes"], q: Float[Array, "*batch outcomes"], *, base: int | float | None = None
 ) -> Float[Array, "*batch"]:
     """KL(p‖q) = Σ p log(p/q) (deck, page 14): 0 log 0 = 0, and inf where q = 0 < p. Nats, or bits with `base=2`."""
-    _require_same_shape("kl_divergence", "p", p, q)
+    _require_same_shape("kl_divergence", p=p, q=q)
     return _in_base(jnp.sum(rel_entr(p, q), axis=-1), base)
 
 
 def cross_entropy(
-    p: Float[Array, "*batch outcomes"], q: Float[Array, "*batch outcomes"], *, base: float | None = None
+    p: Float[Array, "*batch outcomes"], q: Float[Array, "*batch outcomes"], *, base: int | float | None = None
 ) -> Float[Array, "*batch"]:
     """H(p, q) = -Σ p log q = KL(p‖q) + H(p) (deck, page 14), inf where q = 0 < p. Nats, or bits with `base=2`.
 
     From logits, `softmax_cross_entropy` is the precise way.
     """
-    _require_same_shape("cross_entropy", "p", p, q)
+    _require_same_shape("cross_entropy", p=p, q=q)
     return _in_base(jnp.sum(-xlogy(p, q), axis=-1), base)
 
 
@@ -94,8 +94,9 @@ def _in_base(nats, base):
     return nats if base is None else nats / math.log(base)
 
 
-def _require_same_shape(function, name, values, targets):
-    if values.shape != targets.shape:
+def _require_same_shape(function, **arrays):
+    (first, first_shape), (second, second_shape) = ((name, array.shape) for name, array in arrays.items())
+    if first_shape != second_shape:
         raise ValueError(
-            f"{function}: {name} of shape {values.shape} and targets of shape {targets.shape} must have the same shape"
+            f"{function}: {first} of shape {first_shape} and {second} of shape {second_shape} must have the same shape"
         )

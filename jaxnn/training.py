@@ -77,6 +77,8 @@ def map_batches(fn: Callable, data: PyTree, *, batch_size: int) -> PyTree:
 
     Whole batches run in one compiled loop; the rest is one more call of its own, smaller shape.
     """
+    if batch_size < 1:
+        raise ValueError(f"map_batches: batch_size must be 1 or more, not {batch_size}")
     total = num_examples(data)
     num_whole = total // batch_size
     whole = jax.tree.map(

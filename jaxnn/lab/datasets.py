@@ -115,21 +115,30 @@ def _load_mnist(data_dir: Path) -> dict[str, np.ndarray]:
     arrays = _read_cache(cache)
     if arrays is not None:
         return arrays
+    with _lock(data_dir):
+        arrays = _read_cache(cache)  # another process may have prepared it meanwhile
+        if arrays is None:
+            arrays = _prepare(data_dir)
+            _write_cache(cache, arrays)
+    return arrays
+
+
+@contextlib.contextmanager
+def _lock(data_dir: Path):
+    """One process at a time; the lock of a process that died does not hold."""
     import filelock
 
+    lock = filelock.FileLock(data_dir / ".mnist.lock")
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(data_dir / ".mnist.lock"):
-            arrays = _read_cache(cache)  # another process may have prepared it meanwhile
-            if arrays is None:
-                arrays = _prepare(data_dir)
-                _write_cache(cache, arrays)
-    except PermissionError as error:
+        lock.acquire()
+    except OSError as error:
         raise DatasetNotFoundError(
             f"mnist: cannot write into the data folder {data_dir} ({error.strerror}): "
             "name another with --data-dir or JAXNN_DATA_DIR"
         ) from error
-    return arrays
+    with lock:
+        yield
 
 
 def _prepare(data_dir: Path) -> dict[str, np.ndarray]:

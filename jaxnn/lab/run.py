@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib.metadata
+import itertools
 import json
 import logging
 import os
@@ -106,8 +107,7 @@ def start(
     """
     name = Path(sys.argv[0]).stem
     console = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_handler(console)])
-    logging.getLogger("jaxnn").setLevel(logging.INFO)
+    _log_to(console)
     try:
         options, config = _parse(name, config_class, quick)
         run = Run(_make_directory(name, options.out))
@@ -147,18 +147,24 @@ def _parse(name, config_class, quick):
 
 
 def _make_directory(name: str, out: Path | None) -> Path:
-    directory = out or Path("runs") / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    directory = out or _new_directory(Path("runs") / name)
     try:
-        if directory.is_dir() and not any(directory.iterdir()):
-            return directory
-        directory.mkdir(parents=True)
-    except FileExistsError:
-        raise BadUsageError(f"{directory} is there already: name another folder with --out, or remove it") from None
+        directory.mkdir(parents=True, exist_ok=True)
+        taken = any(directory.iterdir())
     except OSError as error:
         raise BadUsageError(
             f"cannot make the folder {directory} ({error.strerror}): name another with --out"
         ) from error
+    if taken:
+        raise BadUsageError(f"{directory} is there already: name another folder with --out, or remove it")
     return directory
+
+
+def _new_directory(parent: Path) -> Path:
+    """Named after the time, and a number where a run of the same second has taken that."""
+    stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    names = itertools.chain([stamp], (f"{stamp}_{number}" for number in itertools.count(2)))
+    return next(parent / name for name in names if not (parent / name).exists())
 
 
 def _write_json(path: Path, content: dict):
@@ -167,7 +173,7 @@ def _write_json(path: Path, content: dict):
 
 def _use_compilation_cache():
     """Compiled programs are kept, so that the next run starts at once; JAX_COMPILATION_CACHE_DIR says where else."""
-    if jax.config.read("jax_compilation_cache_dir") is None:
+    if jax.config.jax_compilation_cache_dir is None:  # pyrefly: ignore[missing-attribute]
         folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxnn" / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(folder))
 
@@ -206,7 +212,7 @@ def _say_device() -> str:
 
 def _unused_accelerator() -> tuple[str, str] | None:
     """An accelerator that the machine has and JAX does not use, with the extra that it needs."""
-    if jax.default_backend() != "cpu" or jax.config.read("jax_platforms"):
+    if jax.default_backend() != "cpu" or jax.config.jax_platforms:  # pyrefly: ignore[missing-attribute]
         return None
     if any(Path("/dev").glob("nvidia[0-9]*")):
         return "an NVIDIA GPU", "cuda"
@@ -215,10 +221,13 @@ def _unused_accelerator() -> tuple[str, str] | None:
     return None
 
 
-def _handler(console):
-    return rich.logging.RichHandler(
-        console=console, show_time=False, show_level=False, show_path=False, markup=False, highlighter=None
-    )
+def _log_to(console):
+    """What jaxnn's rooms have to say is printed as it is, line by line."""
+    logger = logging.getLogger("jaxnn")
+    if not logger.handlers:
+        plain = {"show_time": False, "show_level": False, "show_path": False}
+        logger.addHandler(rich.logging.RichHandler(console=console, **plain))
+    logger.setLevel(logging.INFO)
 
 
 def _print_summary(summary: dict[str, Any]):

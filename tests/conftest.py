@@ -1,0 +1,27 @@
+"""Shapes and dtypes of public functions are checked while the tests run; compiled programs are kept between runs."""
+
+import jax
+import jaxtyping
+import pytest
+
+jaxtyping.install_import_hook("jaxnn", "beartype.beartype")
+
+
+def pytest_configure(config):
+    jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture
+def x64():
+    """Arrays are float64 inside the test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def as_users_see_it():
+    """Without the hook, which finds bad shapes before the function itself does."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -1,0 +1,41 @@
+import io
+
+import numpy as np
+
+from jaxnn.lab import plots
+
+RNG = np.random.default_rng(0)
+
+
+def draws(figure):
+    """The figure can be drawn: its axes."""
+    figure.savefig(io.BytesIO(), format="png")
+    return figure.axes
+
+
+def test_image_grid_shows_every_image_with_its_title():
+    images = RNG.uniform(size=(7, 4, 4, 1))
+    axes = draws(plots.image_grid(images, list("abcdefg"), num_columns=3, wrong=[index == 2 for index in range(7)]))
+    assert [axis.get_title() for axis in axes] == [*"abcdefg", "", ""]
+    np.testing.assert_array_equal(axes[6].images[0].get_array(), images[6, ..., 0])
+    assert [axis.title.get_color() for axis in axes[:4]] == ["black", "black", "crimson", "black"]
+
+
+def test_curves_show_each_run_and_the_mean():
+    values = RNG.uniform(size=(3, 5))
+    (loss, accuracy) = draws(plots.curves(range(5), {"loss": values, "accuracy": values[:1]}))
+    np.testing.assert_allclose(loss.lines[-1].get_ydata(), values.mean(axis=0))
+    assert (len(loss.lines), len(accuracy.lines)) == (4, 1)
+    assert loss.get_xlabel() == "step"
+
+
+def test_confusion_writes_the_counts_and_colours_the_errors():
+    matrix = np.array([[5, 1], [0, 6]])
+    axis = draws(plots.confusion(matrix, ["no", "yes"]))[0]
+    assert sorted(text.get_text() for text in axis.texts) == ["1", "5", "6"]
+    assert np.isnan(axis.images[0].get_array().filled(np.nan)).tolist() == [[True, False], [False, True]]
+    assert (axis.get_ylabel(), axis.get_xlabel()) == ("label", "prediction")
+
+
+def test_confusion_without_errors():
+    draws(plots.confusion(np.eye(3, dtype=int), ["a", "b", "c"]))

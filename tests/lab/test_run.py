@@ -1,0 +1,121 @@
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from jaxnn.lab import run
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings."""
+
+    size: int = 3  # how large
+
+    def __post_init__(self):
+        """Refuses what cannot be."""
+        run.require(self, "size", self.size > 0, "1 or more")
+
+
+def write_everything(config, run):
+    """An experiment."""
+    run.log(step=1, loss=0.5)
+    run.log(step=2, loss=0.25)
+    run.save_figure("empty", Figure())
+    with run.progress(10, unit="steps") as report:
+        report(5, loss=0.5)
+        report(10, loss=0.25)
+    return {"size": config.size, "last": run.read_log()[-1]["loss"], "none": None}
+
+
+def start(monkeypatch, *arguments, main=write_everything):
+    monkeypatch.setattr(sys, "argv", ["toy", *map(str, arguments)])
+    run.start(Config, main, quick=Config(size=1), data_sha256={"toy": "abc"})
+
+
+def test_a_run_leaves_a_folder_that_tells_all(monkeypatch, tmp_path, capsys):
+    folder = tmp_path / "run"
+    start(monkeypatch, "--out", folder, "--size", 7)
+    assert json.loads((folder / "config.json").read_text()) == {"experiment": "toy", "size": 7}
+    assert json.loads((folder / "summary.json").read_text()) == {"size": 7, "last": 0.25, "none": None}
+    assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [1, 2]
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["data_sha256"] == {"toy": "abc"}
+    assert {"jax", "jaxlib", "optax", "flax"} <= set(environment["packages"])
+    assert (folder / "figures" / "empty.png").read_bytes().startswith(b"\x89PNG")
+    out, err = capsys.readouterr()
+    assert out.split() == ["size", "7", "last", "0.25", "none", "None"]
+    assert "toy on 1 cpu device" in err
+    assert [line.split()[0] for line in err.splitlines() if "steps/s" in line] == ["50%", "100%"]
+
+
+def test_quick_is_a_default_that_flags_override(monkeypatch, tmp_path):
+    start(monkeypatch, "--quick", "--out", tmp_path / "quick")
+    assert json.loads((tmp_path / "quick" / "summary.json").read_text())["size"] == 1
+    start(monkeypatch, "--quick", "--size", 5, "--out", tmp_path / "five")
+    assert json.loads((tmp_path / "five" / "summary.json").read_text())["size"] == 5
+
+
+def test_runs_of_the_same_second_do_not_share_a_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(3):
+        start(monkeypatch)
+    assert len(list((tmp_path / "runs" / "toy").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "0"], "--size must be 1 or more, not 0"),
+        (["--size", "1.5"], "1.5"),
+        (["--sise", "2"], "--size"),
+    ],
+)
+def test_bad_usage_exits_with_2_and_makes_nothing(monkeypatch, tmp_path, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as error:
+        start(monkeypatch, *arguments)
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_use_is_refused(monkeypatch, tmp_path, capsys):
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(SystemExit) as error:
+        start(monkeypatch, "--out", tmp_path)
+    assert error.value.code == 2
+    assert "is there already: name another" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_refused(monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as error:
+        start(monkeypatch, "--out", tmp_path / "file" / "run")
+    assert error.value.code == 2
+    assert "cannot make the folder" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_exits_with_1_and_one_sentence(monkeypatch, tmp_path, capsys):
+    def fail(config, run):
+        raise OSError("the disk is full")
+
+    with pytest.raises(SystemExit) as error:
+        start(monkeypatch, "--out", tmp_path / "run", main=fail)
+    assert error.value.code == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "toy: the disk is full"
+
+
+def test_a_mistake_in_an_experiment_keeps_its_traceback(monkeypatch, tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        start(monkeypatch, "--out", tmp_path / "run", main=lambda config, run: 1 / 0)
+
+
+def test_numbers_that_json_lacks_are_not_written(monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        start(monkeypatch, "--out", tmp_path / "run", main=lambda config, run: {"loss": np.nan})
+    assert not (tmp_path / "run" / "summary.json").exists()

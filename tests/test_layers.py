@@ -1,0 +1,61 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn import layers
+
+KEY = jax.random.key(0)
+
+
+def test_dense_is_the_linear_neuron():
+    params = layers.init_dense(KEY, 3, 2)
+    assert jax.tree.map(jnp.shape, params) == {"weight": (3, 2), "bias": (2,)}
+    inputs = jax.random.normal(KEY, (4, 5, 3))
+    np.testing.assert_allclose(layers.dense(params, inputs), inputs @ params["weight"] + params["bias"], rtol=1e-6)
+
+
+def test_linear_neuron_is_norm_times_norm_times_cosine(x64):
+    weight, inputs = jnp.array([2.0, 8.0]), jnp.array([3.0, -1.0])
+    cosine = jnp.cos(jnp.atan2(weight[1], weight[0]) - jnp.atan2(inputs[1], inputs[0]))
+    expected = jnp.linalg.norm(weight) * jnp.linalg.norm(inputs) * cosine + 0.5
+    params = {"weight": weight[:, None], "bias": jnp.array([0.5])}
+    np.testing.assert_allclose(layers.dense(params, inputs)[0], expected, atol=1e-12)
+    gradient = jax.grad(lambda params: layers.dense(params, inputs)[0])(params)
+    np.testing.assert_array_equal(gradient["weight"][:, 0], inputs)
+    np.testing.assert_array_equal(gradient["bias"], [1])
+
+
+def test_dropout_keeps_the_mean_and_drops_the_share():
+    outputs = layers.dropout(jnp.ones((1000, 100)), KEY, rate=0.3)
+    assert set(np.unique(outputs)) == {0, np.float32(1 / 0.7)}
+    assert abs(float((outputs == 0).mean()) - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 1e5)
+
+
+def test_dropout_noise_of_an_example_is_its_own():
+    keys, inputs = jax.random.split(KEY, 6), jnp.ones((6, 50))
+    together = layers.dropout(inputs, keys, rate=0.5)
+    apart = jnp.concatenate(
+        [layers.dropout(inputs[:4], keys[:4], rate=0.5), layers.dropout(inputs[4:], keys[4:], rate=0.5)]
+    )
+    np.testing.assert_array_equal(together, apart)
+    assert len(np.unique(together, axis=0)) == 6
+
+
+def test_dropout_of_nothing_is_the_identity():
+    inputs = jax.random.normal(KEY, (3, 4))
+    np.testing.assert_array_equal(layers.dropout(inputs, KEY, rate=0.0), inputs)
+
+
+REFUSED = [
+    (lambda: layers.dense(layers.init_dense(KEY, 3, 2), jnp.ones((4, 5))), r"takes 3 inputs.*\(4, 5\)"),
+    (lambda: layers.dropout(jnp.ones((2, 3)), KEY, rate=1.0), r"rate must be in \[0, 1\), not 1.0"),
+    (lambda: layers.dropout(jnp.ones((2, 3)), KEY, rate=-0.1), r"rate must be in \[0, 1\), not -0.1"),
+    (lambda: layers.dropout(jnp.ones((2, 3)), jax.random.split(KEY, 3), rate=0.1), r"2 examples need.*\(3,\)"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), REFUSED)
+def test_refuses(as_users_see_it, call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,50 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn import models
+
+KEY = jax.random.key(1)
+
+
+def test_mlp_is_the_product_by_hand(x64):
+    """The deck's 2-3-3-2 net (page 10)."""
+    inputs = jax.random.normal(KEY, (5, 2))
+    model = models.mlp([3, 3], 2, activation=jnp.tanh)
+    params, state = model.init(KEY, inputs)
+    assert jax.tree.map(jnp.shape, params) == [
+        {"weight": (2, 3), "bias": (3,)},
+        {"weight": (3, 3), "bias": (3,)},
+        {"weight": (3, 2), "bias": (2,)},
+    ]
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+    expected = np.asarray(inputs)
+    for index, layer in enumerate(params):
+        expected = expected @ np.asarray(layer["weight"]) + np.asarray(layer["bias"])
+        expected = np.tanh(expected) if index < 2 else expected
+    outputs, new_state = model.apply(params, state, inputs)
+    assert state == new_state == {}
+    np.testing.assert_allclose(outputs, expected, atol=1e-12)
+    np.testing.assert_allclose(jax.jit(model.apply)(params, state, inputs)[0], outputs, atol=1e-14)
+    one_by_one = jax.vmap(lambda x: model.apply(params, state, x)[0])(inputs)
+    np.testing.assert_allclose(one_by_one, outputs, atol=1e-14)
+
+
+def test_mlp_without_hidden_layers_is_linear():
+    inputs = jax.random.normal(KEY, (4, 3))
+    params, state = models.linear(2).init(KEY, inputs)
+    linear, _ = models.linear(2).apply(params, state, inputs)
+    mlp, _ = models.mlp([], 2).apply([params], state, inputs)
+    np.testing.assert_array_equal(linear, mlp)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_parameters_take_the_dtype_of_the_inputs(dtype):
+    params, _ = models.mlp([3], 2).init(KEY, jnp.ones((1, 2), dtype))
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
+
+
+def test_mlp_refuses_an_empty_layer(as_users_see_it):
+    with pytest.raises(ValueError, match=r"at least one neuron, not \[0, 2\]"):
+        models.mlp([0], 2)
