@@ -198,7 +198,7 @@ def _to_png(image: np.ndarray) -> io.BytesIO:
 def _read_cache(path: Path) -> dict[str, np.ndarray] | None:
     """The arrays, or None where the file is missing, damaged or of another content."""
     try:
-        with np.load(path) as file:
+        with path.open("rb") as content, np.load(content) as file:
             arrays = {name: file[name] for name in file.files}
         return arrays if _all_right(arrays) else None
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
