@@ -58,6 +58,7 @@ class Config:
         run.require(self, "batch_size", 1 <= self.batch_size <= self.train_size, f"in 1 ... {self.train_size}")
         run.require(self, "channels", min(self.channels) >= 1, "1 or more")
         run.require(self, "learning_rate", 0 < self.learning_rate < math.inf, "above 0")
+        run.require(self, "seed", 0 <= self.seed < 2**31 - self.num_seeds, "in 0 ... 2147483647")
         for name in ("hidden_size", "epochs", "eval_every", "num_seeds"):
             run.require(self, name, getattr(self, name) >= 1, "1 or more")
         for name in ("max_shift", "max_rotation", "l2"):
@@ -129,8 +130,7 @@ def main(config: Config, run: run.Run) -> dict:
 
     # One program for all nets, one net after the other: side by side, their convolutions would be several times slower.
     @jax.jit
-    def init(keys):
-        example = scale(train.inputs[:1])
+    def init(keys, example):
         return lax.map(lambda key: training.init_train_state(key, model, optimizer, example), keys)
 
     @functools.partial(jax.jit, static_argnames="num_steps", donate_argnums=0)
@@ -151,7 +151,7 @@ def main(config: Config, run: run.Run) -> dict:
         return jax.vmap(metrics.accuracy, (0, None))(predict(nets, batch.inputs), batch.targets)
 
     seeds = range(config.seed, config.seed + config.num_seeds)
-    nets = init(jnp.stack([jax.random.key(seed) for seed in seeds]))
+    nets = init(jax.vmap(jax.random.key)(jnp.array(seeds)), scale(train.inputs[:1]))
     images_per_step = config.batch_size * config.num_seeds
     started = time.perf_counter()
     with run.progress(config.num_steps * images_per_step, unit="images") as report:

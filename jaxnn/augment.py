@@ -13,6 +13,8 @@ def random_shift(
     """Each image moved by whole pixels, up to `max_pixels` along each axis, every shift as likely."""
     if max_pixels < 0:
         raise ValueError(f"random_shift: max_pixels must be 0 or more, not {max_pixels}")
+    if max_pixels == 0:
+        return images
     margin = (max_pixels, max_pixels)
 
     def shift(image, key):
@@ -28,6 +30,8 @@ def random_rotation(
     """Each image turned about its centre by an angle uniform in ±`max_degrees`, with linear interpolation."""
     if max_degrees < 0:
         raise ValueError(f"random_rotation: max_degrees must be 0 or more, not {max_degrees}")
+    if max_degrees == 0:
+        return images
     height, width = images.shape[1:3]
     y, x = jnp.meshgrid(jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij")
 

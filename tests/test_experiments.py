@@ -114,6 +114,7 @@ def test_the_list_has_every_experiment_with_its_first_line():
         ({"momentum": -0.1}, "--momentum must be in"),
         ({"label_smoothing": 1.5}, "--label-smoothing must be in"),
         ({"l2": float("inf")}, "--l2 must be 0 or more"),
+        ({"seed": -1}, "--seed must be in 0"),
         ({"epochs": 0}, "--epochs must be 1 or more"),
         ({"num_seeds": 0}, "--num-seeds must be 1 or more"),
         ({"channels": (8, 0)}, "--channels must be 1 or more"),

@@ -100,10 +100,10 @@ def start(
     quick: Any,
     data_sha256: dict[str, str] | None = None,
 ):
-    """Runs `main(config, run)` with the configuration of the command line and ends the process.
+    """Runs `main(config, run)`, which returns the summary, with the configuration of the command line.
 
     `config_class` is a flat frozen dataclass whose comments are the help; it raises ValueError for settings that cannot
-    be. `quick` is the configuration of --quick. The exit status is 0; 1 where the run failed; 2 for bad usage.
+    be. `quick` is the configuration of --quick. The process ends with 2 for bad usage, with 1 where the run failed.
     """
     name = Path(sys.argv[0]).stem
     console = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
@@ -184,7 +184,7 @@ def _environment() -> dict[str, Any]:
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "num_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "num_cores": _num_cores(),
         "packages": {package: importlib.metadata.version(package) for package in _PACKAGES},
         "devices": [str(device) for device in jax.devices()],
         "device_kind": jax.devices()[0].device_kind,
@@ -207,7 +207,13 @@ def _say_device() -> str:
     unused = _unused_accelerator()
     if unused:
         log.warning("there is %s here, but JAX computes on the CPU: `make setup EXTRA=%s` lets it", *unused)
-    return f"{len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)} ({devices[0].device_kind})"
+    if devices[0].platform == "cpu":
+        return f"the CPU, {_num_cores()} cores"
+    return f"{len(devices)} x {devices[0].device_kind}"
+
+
+def _num_cores() -> int | None:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _unused_accelerator() -> tuple[str, str] | None:

@@ -48,7 +48,7 @@ def test_a_run_leaves_a_folder_that_tells_all(monkeypatch, tmp_path, capsys):
     assert (folder / "figures" / "empty.png").read_bytes().startswith(b"\x89PNG")
     out, err = capsys.readouterr()
     assert out.split() == ["size", "7", "last", "0.25", "none", "None"]
-    assert "toy on 1 cpu device" in err
+    assert "toy on the CPU" in err
     assert [line.split()[0] for line in err.splitlines() if "steps/s" in line] == ["50%", "100%"]
 
 
