@@ -33,7 +33,7 @@ $(READY): pyproject.toml requirements.lock
 	  $(call FAIL, $(PYTHON) lacks the venv module: install it (Debian and Ubuntu: apt install python3-venv) or name another with PYTHON=)
 	@echo "jaxnn: making .venv with $$($(PYTHON) --version) ..."
 	@$(PYTHON) -m venv --clear .venv 2>setup.log || $(call FAIL, cannot make .venv; the reason is in setup.log)
-	@$(BIN)/pip install -q -c requirements.lock uv >setup.log 2>&1 || $(call FAIL, $(NO_PACKAGES))
+	@$(BIN)/pip install -q --retries 1 -c requirements.lock uv >setup.log 2>&1 || $(call FAIL, $(NO_PACKAGES))
 	@$(UV_INSTALL) -r requirements.lock $(if $(strip $(EXTRA)),".[$(EXTRA)]") >setup.log 2>&1 || $(call FAIL, $(NO_PACKAGES))
 	@$(UV_INSTALL) --no-deps -e . >setup.log 2>&1 || $(call FAIL, $(NO_PACKAGES))
 	@rm -f setup.log && echo '$(PYTHON)' >.venv/.python && echo '$(EXTRA)' >.venv/.extra && touch $@

@@ -1,0 +1,32 @@
+"""README's research script runs as it stands there, only shorter, and its map names every room."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_research_script_trains_five_nets():
+    (script,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert "1650" in script
+    done = subprocess.run([sys.executable, "-c", script.replace("1650", "60")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    accuracies = [float(number) for number in done.stdout.strip("[]\n ").split()]
+    assert len(set(accuracies)) == 5
+    assert min(accuracies) > 0.8
+
+
+def test_the_map_names_every_room():
+    (tree,) = re.findall(r"    jaxnn/ .*?(?=\n\n)", README, re.DOTALL)
+    named = set(re.findall(r"(\w+)\.py", tree))
+    assert named == {path.stem for path in (ROOT / "jaxnn").rglob("*.py")} - {"__init__"}
+
+
+def test_every_public_name_is_listed():
+    listed = set(re.findall(r"`(\w+)`", README))
+    for path in (ROOT / "jaxnn").rglob("*.py"):
+        public = re.findall(r"^(?:def|class) ([A-Za-z]\w*)", path.read_text(), re.MULTILINE)
+        assert set(public) <= listed, path
