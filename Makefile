@@ -1,5 +1,5 @@
 # Everything runs in .venv, which the first target that needs it makes from requirements.lock.
-PYTHON ?= python3
+PYTHON ?= $(or $(shell cat .venv/.python 2>/dev/null),python3)
 EXTRA ?= $(shell cat .venv/.extra 2>/dev/null)
 BIN := .venv/bin
 READY := .venv/.ready
@@ -7,10 +7,14 @@ UV_INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/py
 FAIL = { echo "jaxnn:$(1)" >&2; exit 1; }
 NO_PACKAGES = cannot fetch the packages (no network, or an index that lacks one); its own words are in setup.log
 
-# an interpreter or an extra other than those .venv was made with makes it anew
+ifneq ($(filter-out cuda tpu,$(EXTRA)),)
+$(error jaxnn: there is no EXTRA=$(EXTRA): cuda or tpu)
+endif
+# an interpreter other than the one that .venv was made with makes it anew; another extra is installed beside
 ifneq ($(filter command environment,$(firstword $(origin PYTHON))),)
 ifneq ($(PYTHON),$(shell cat .venv/.python 2>/dev/null))
 .PHONY: $(READY)
+CLEAR := --clear
 endif
 endif
 ifneq ($(strip $(EXTRA)),$(strip $(shell cat .venv/.extra 2>/dev/null)))
@@ -32,10 +36,10 @@ $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  $(call FAIL, $(PYTHON) lacks the venv module: install it (Debian and Ubuntu: apt install python3-venv) or name another with PYTHON=)
 	@echo "jaxnn: making .venv with $$($(PYTHON) --version) ..."
-	@$(PYTHON) -m venv --clear .venv 2>setup.log || $(call FAIL, cannot make .venv; the reason is in setup.log)
+	@$(PYTHON) -m venv $(CLEAR) .venv 2>setup.log || $(call FAIL, cannot make .venv; the reason is in setup.log)
 	@$(BIN)/pip install -q --retries 1 -c requirements.lock uv >setup.log 2>&1 || $(call FAIL, $(NO_PACKAGES))
 	@$(UV_INSTALL) -r requirements.lock $(if $(strip $(EXTRA)),".[$(EXTRA)]") >setup.log 2>&1 || $(call FAIL, $(NO_PACKAGES))
-	@$(UV_INSTALL) --no-deps -e . >setup.log 2>&1 || $(call FAIL, $(NO_PACKAGES))
+	@$(UV_INSTALL) --no-deps --no-build-isolation -e . >setup.log 2>&1 || $(call FAIL, $(NO_PACKAGES))
 	@rm -f setup.log && echo '$(PYTHON)' >.venv/.python && echo '$(EXTRA)' >.venv/.extra && touch $@
 
 experiment: $(READY)  ## run one: make experiment NAME=mnist_cnn ARGS="--epochs 3"

@@ -21,7 +21,8 @@ import optax
 from jax import lax
 
 from jaxnn import augment, cnn, losses, metrics, training
-from jaxnn.lab import datasets, plots, run
+from jaxnn.lab import datasets, plots
+from jaxnn.lab.run import Run, RunFailedError, require, start
 from jaxnn.types import Batch
 
 PEAK_LEARNING_RATES = {  # the best of a coarse grid for each, by validation accuracy after one epoch
@@ -64,18 +65,19 @@ class Config:
     def __post_init__(self):
         """Refuses what cannot be."""
         available = datasets.MNIST_NUM_TRAIN - self.num_validation
-        run.require(self, "num_validation", 1 <= self.num_validation < datasets.MNIST_NUM_TRAIN, "in 1 ... 59999")
-        run.require(self, "num_train", 1 <= self.train_size <= available, f"in 1 ... {available}")
-        run.require(self, "batch_size", 1 <= self.batch_size <= self.train_size, f"in 1 ... {self.train_size}")
-        run.require(self, "channels", min(self.channels) >= 1, "1 or more")
-        run.require(self, "learning_rate", 0 < self.peak_learning_rate < math.inf, "above 0")
-        run.require(self, "seed", 0 <= self.seed < 2**31 - self.num_seeds, "in 0 ... 2147483647")
+        require(self, "num_validation", 1 <= self.num_validation < datasets.MNIST_NUM_TRAIN, "in 1 ... 59999")
+        require(self, "num_train", 1 <= self.train_size <= available, f"in 1 ... {available}")
+        require(self, "batch_size", 1 <= self.batch_size <= self.train_size, f"in 1 ... {self.train_size}")
+        require(self, "channels", min(self.channels) >= 1, "1 or more")
+        require(self, "learning_rate", 0 < self.peak_learning_rate < math.inf, "above 0")
+        last_seed = 2**31 - self.num_seeds
+        require(self, "seed", 0 <= self.seed <= last_seed, f"in 0 ... {last_seed}")
         for name in ("hidden_size", "epochs", "eval_every", "num_seeds"):
-            run.require(self, name, getattr(self, name) >= 1, "1 or more")
+            require(self, name, getattr(self, name) >= 1, "1 or more")
         for name in ("max_shift", "max_rotation", "l2"):
-            run.require(self, name, 0 <= getattr(self, name) < math.inf, "0 or more")
+            require(self, name, 0 <= getattr(self, name) < math.inf, "0 or more")
         for name in ("dropout", "momentum", "label_smoothing"):
-            run.require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+            require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
 
     @property
     def train_size(self) -> int:
@@ -93,6 +95,11 @@ class Config:
         return self.epochs * (self.train_size // self.batch_size)
 
 
+def is_weight(params):
+    """True for the leaves that decay: those with two axes or more."""
+    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+
+
 def make_optimizer(config: Config) -> optax.GradientTransformation:
     """The optimizer by its name, its learning rate on the schedule."""
     peak, num_steps = config.peak_learning_rate, config.num_steps
@@ -108,7 +115,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
         "adagrad": optax.adagrad,
         "rmsprop": optax.rmsprop,
         "adam": optax.adam,
-        "adamw": functools.partial(optax.adamw, weight_decay=config.l2),
+        "adamw": functools.partial(optax.adamw, weight_decay=config.l2, mask=is_weight),
         "muon": optax.contrib.muon,
     }
     return make[config.optimizer](rate)
@@ -134,7 +141,7 @@ def scale(images):
     return images / 255
 
 
-def main(config: Config, run: run.Run) -> dict:
+def main(config: Config, run: Run) -> dict:
     """Trains the nets, and looks at the test set once, at the end."""
     splits = datasets.mnist(config.data_dir, num_validation=config.num_validation)
     train = Batch(*(leaf[: config.train_size] for leaf in splits.train))
@@ -171,9 +178,14 @@ def main(config: Config, run: run.Run) -> dict:
     images_per_step = config.batch_size * config.num_seeds
     started = time.perf_counter()
     with run.progress(config.num_steps * images_per_step, unit="images") as report:
-        for start in range(0, config.num_steps, config.eval_every):
-            stop = min(start + config.eval_every, config.num_steps)
-            nets, steps = train_stretch(nets, train, stop - start)
+        for first in range(0, config.num_steps, config.eval_every):
+            stop = min(first + config.eval_every, config.num_steps)
+            nets, steps = train_stretch(nets, train, stop - first)
+            if not jnp.isfinite(steps["loss"]).all():
+                raise RunFailedError(
+                    f"the loss is no longer finite between steps {first} and {stop}: the training diverged. "
+                    f"Lower --learning-rate (it was {config.peak_learning_rate})"
+                )
             measured = {"train_loss": steps["loss"].mean(axis=1), "validation_accuracy": accuracies(nets, validation)}
             for index, seed in enumerate(seeds):
                 run.log(step=stop, seed=seed, **{name: values[index].item() for name, values in measured.items()})
@@ -182,7 +194,7 @@ def main(config: Config, run: run.Run) -> dict:
 
     logits = predict(nets, test.inputs)
     test_accuracies = np.asarray(jax.vmap(metrics.accuracy, (0, None))(logits, test.targets), float)
-    draw(run, test, np.argmax(logits, axis=-1))
+    draw(run, test, np.asarray(logits).argmax(axis=-1))
     return {
         "test_accuracy": test_accuracies.mean(),
         "test_accuracy_sd": test_accuracies.std(ddof=1) if config.num_seeds > 1 else None,
@@ -196,7 +208,7 @@ def main(config: Config, run: run.Run) -> dict:
     }
 
 
-def draw(run: run.Run, test: Batch, predictions: np.ndarray):
+def draw(run: Run, test: Batch, predictions: np.ndarray):
     """Digits with what the first net says they are, the learning curves, and who is taken for whom by all nets."""
     log = run.read_log()
     steps = sorted({row["step"] for row in log})
@@ -219,4 +231,4 @@ def draw(run: run.Run, test: Batch, predictions: np.ndarray):
 
 if __name__ == "__main__":
     quick = Config(epochs=2, num_train=2000, num_validation=500, eval_every=20)
-    run.start(Config, main, quick=quick, data_sha256=datasets.MNIST_SHA256)
+    start(Config, main, quick=quick, data_sha256=datasets.MNIST_SHA256)

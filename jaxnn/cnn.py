@@ -1,7 +1,6 @@
 """Convolutional networks in Flax linen, and any linen module as a jaxnn `Model`."""
 
 import functools
-import zlib
 from collections.abc import Sequence
 
 import jax
@@ -15,9 +14,9 @@ from jaxnn.models import Model
 def from_flax(module: nn.Module) -> Model:
     """A linen module as a `Model`: its `__call__(inputs, *, train)` is told `train=True` where there is a key.
 
-    Parameters keep Flax's names; all other collections (`batch_stats`) are the state. The key reaches `Dropout` of this
-    file example by example; modules that draw with `make_rng("dropout")`, such as `nn.Dropout`, draw one noise for the
-    batch as a whole.
+    Parameters keep Flax's names and dtypes; all other collections (`batch_stats`) are the state. The key reaches
+    `Dropout` of this file example by example; modules that draw with `make_rng("dropout")`, such as `nn.Dropout`, draw
+    one noise for the batch as a whole.
     """
 
     def init(key, inputs):
@@ -29,13 +28,14 @@ def from_flax(module: nn.Module) -> Model:
         if key is None:
             return module.apply(variables, inputs, train=False), state
         keys = layers.example_keys(key, inputs.shape[0])
-        return module.apply(
+        outputs, updated = module.apply(
             {**variables, "noise": {"keys": keys}},
             inputs,
             train=True,
-            rngs={"dropout": keys[0]},
+            rngs={"dropout": keys[0], "call": jax.random.key(0)},
             mutable=list(state),
         )
+        return outputs, jax.tree.map(lambda new, old: new.astype(old.dtype), updated, state)
 
     return Model(init, apply)
 
@@ -45,7 +45,7 @@ def _conv_general_dilated(inputs, kernel, strides, padding, **options):
     dilations = {*options["lhs_dilation"], *options["rhs_dilation"]}
     if dilations != {1} or options["feature_group_count"] != 1:
         raise ValueError("jaxnn.cnn.Conv has no dilation and no groups: use flax.linen.Conv")
-    return ops.conv2d(inputs, kernel, stride=tuple(strides), padding=padding)
+    return ops.conv2d(inputs, kernel, stride=tuple(strides), padding=padding, precision=options["precision"])
 
 
 Conv = functools.partial(nn.Conv, conv_general_dilated=_conv_general_dilated)
@@ -53,7 +53,10 @@ Conv = functools.partial(nn.Conv, conv_general_dilated=_conv_general_dilated)
 
 
 class Dropout(nn.Module):
-    """`jaxnn.layers.dropout` for a module inside `from_flax`: every example draws from its own key."""
+    """`jaxnn.layers.dropout` for a module inside `from_flax`: every example draws from its own key.
+
+    It does not reach through lifted transformations (`nn.remat`, `nn.scan`, ...): there is `nn.Dropout`.
+    """
 
     rate: float
 
@@ -64,16 +67,21 @@ class Dropout(nn.Module):
             return inputs
         assert self.scope is not None  # Flax gives every module in use its scope
         keys = self.scope.root.get_variable("noise", "keys")
-        place = zlib.crc32("/".join(self.scope.path).encode())  # tells one dropout of a network from another
-        return layers.dropout(inputs, jax.vmap(jax.random.fold_in, (0, None))(keys, place), rate=self.rate)
+        if keys is None:
+            raise ValueError(
+                "jaxnn.cnn.Dropout draws noise only inside from_flax, and not under nn.remat, nn.jit or nn.scan: "
+                "use flax.linen.Dropout there"
+            )
+        call = jax.random.bits(self.make_rng("call"))  # tells one call of one dropout of a network from another
+        return layers.dropout(inputs, jax.vmap(jax.random.fold_in, (0, None))(keys, call), rate=self.rate)
 
 
 class CNN(nn.Module):
     """Convolution blocks, then dense layers (deck, page 19).
 
     Each block is a convolution without padding, a 2x2 max pool, batch normalisation and a ReLU; the flattened maps go
-    through one hidden dense layer with batch normalisation, ReLU and dropout to the logits. Pooling before the ReLU
-    gives the same as after it, for a quarter of the work.
+    through one hidden dense layer with batch normalisation, ReLU and dropout to the logits. Normalisation and
+    ReLU come after the pool, which is a quarter of the work.
     """
 
     channels: Sequence[int] = (24, 32)

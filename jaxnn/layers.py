@@ -30,7 +30,7 @@ def dense(params: Params, inputs: Float[Array, "*batch inputs"]) -> Float[Array,
 def dropout(inputs: Float[Array, "batch ..."], key: Noise, *, rate: float) -> Float[Array, "batch ..."]:
     """Sets each value to 0 with probability `rate` and divides the others by 1 - rate, which keeps the mean.
 
-    Srivastava et al., "Dropout" (2014). `rate` is in [0, 1). Each example draws from its own key.
+    Srivastava et al., "Dropout" (2014). `rate` is a number in [0, 1). Each example draws from its own key.
     """
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate must be in [0, 1), not {rate}")

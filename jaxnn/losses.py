@@ -4,7 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import entr, rel_entr, xlogy
+from jax.scipy.special import entr, rel_entr
 from jaxtyping import Array, Float, Int
 
 from jaxnn.types import Params
@@ -25,7 +25,8 @@ def softmax_cross_entropy(
     """-Σᵢ tᵢ log softmax(z)ᵢ (deck, page 13) in nats; its gradient is softmax(z) - t where t sums to 1.
 
     `targets` are integer labels or distributions over the classes. An integer label outside 0 ... classes - 1 gives
-    NaN. The largest logit is subtracted first, so that every dtype keeps its precision at logits of ±1e4.
+    NaN, and a gradient of NaN. The largest logit is subtracted first, so that every dtype keeps its precision at logits
+    of ±1e4.
     """
     log_probs = jax.nn.log_softmax(logits)
     if not jnp.issubdtype(targets.dtype, jnp.integer):
@@ -36,9 +37,10 @@ def softmax_cross_entropy(
             f"softmax_cross_entropy: logits of shape {logits.shape} need integer labels of shape {logits.shape[:-1]}, "
             f"not {targets.shape}"
         )
-    chosen = targets[..., None] == jnp.arange(logits.shape[-1])
-    loss = -jnp.sum(jnp.where(chosen, log_probs, 0), axis=-1)
-    return jnp.where(chosen.any(axis=-1), loss, jnp.nan)
+    labels = jnp.clip(targets, 0, logits.shape[-1] - 1)
+    chosen = labels[..., None] == jnp.arange(logits.shape[-1])
+    known = jnp.where(labels == targets, 1, jnp.nan).astype(logits.dtype)
+    return -jnp.sum(jnp.where(chosen, log_probs, 0), axis=-1) * known
 
 
 def sigmoid_cross_entropy(logits: Float[Array, "*batch"], targets: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -68,17 +70,18 @@ def cross_entropy(
     From logits, `softmax_cross_entropy` is the precise way.
     """
     _require_same_shape("cross_entropy", p=p, q=q)
-    return _in_base(jnp.sum(-xlogy(p, q), axis=-1), base)
+    log_q = jnp.log(jnp.where((p == 0) & (q == 0), 1, q))
+    return _in_base(-jnp.sum(_times(p, log_q), axis=-1), base)
 
 
 def l1_penalty(params: Params) -> Float[Array, ""]:
-    """Σ |w| over the weights: the leaves with two axes or more. Biases and the scales of normalisation are free."""
-    return sum((jnp.sum(jnp.abs(weight)) for weight in _weights(params)), start=jnp.zeros(()))
+    """Σ |w| over the weights of one net: the leaves with two axes or more, so that biases and scales are free."""
+    return jnp.asarray(sum((jnp.sum(jnp.abs(weight)) for weight in _weights(params)), start=0.0))
 
 
 def l2_penalty(params: Params) -> Float[Array, ""]:
-    """Σ w² over the weights: the leaves with two axes or more. Its gradient is 2w."""
-    return sum((jnp.sum(weight**2) for weight in _weights(params)), start=jnp.zeros(()))
+    """Σ w² over the weights of one net, as in `l1_penalty`. Its gradient is 2w."""
+    return jnp.asarray(sum((jnp.sum(weight**2) for weight in _weights(params)), start=0.0))
 
 
 def _weights(params):
@@ -87,7 +90,7 @@ def _weights(params):
 
 def _times(factor, value):
     """The product, but 0 · inf = 0."""
-    return jnp.where(factor == 0, 0, factor * jnp.where(factor == 0, 0, value))
+    return factor * jnp.where((factor == 0) & jnp.isinf(value), 0, value)
 
 
 def _in_base(nats, base):

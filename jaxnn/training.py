@@ -62,6 +62,10 @@ def train_steps(
 
         def mean_loss(params):
             losses, state = loss_fn(params, train_state.state, batch, keys)
+            if losses.shape != (batch_size,):
+                raise ValueError(
+                    f"train_steps: loss_fn must give one loss per example, [{batch_size}], not {losses.shape}"
+                )
             return losses.mean(), state
 
         (loss, state), gradient = jax.value_and_grad(mean_loss, has_aux=True)(train_state.params)
@@ -80,6 +84,8 @@ def map_batches(fn: Callable, data: PyTree, *, batch_size: int) -> PyTree:
     if batch_size < 1:
         raise ValueError(f"map_batches: batch_size must be 1 or more, not {batch_size}")
     total = num_examples(data)
+    if total == 0:
+        raise ValueError("map_batches: there are no examples")
     num_whole = total // batch_size
     whole = jax.tree.map(
         lambda leaf: leaf[: num_whole * batch_size].reshape(num_whole, batch_size, *leaf.shape[1:]), data

@@ -83,16 +83,44 @@ def test_dropout_noise_of_an_example_does_not_depend_on_its_batch():
     np.testing.assert_allclose(together, jnp.concatenate(apart), atol=1e-6)
 
 
-def test_two_dropouts_draw_different_noise():
-    class TwoDropouts(nn.Module):
+def test_every_call_of_a_dropout_draws_its_own_noise():
+    class ThreeDropouts(nn.Module):
         @nn.compact
         def __call__(self, inputs, *, train):
-            return jnp.stack([cnn.Dropout(0.5)(inputs, train=train), cnn.Dropout(0.5)(inputs, train=train)])
+            shared = cnn.Dropout(0.5)
+            return jnp.stack([layer(inputs, train=train) for layer in (shared, shared, cnn.Dropout(0.5))], axis=1)
 
-    model = cnn.from_flax(TwoDropouts())
+    model = cnn.from_flax(ThreeDropouts())
     params, state = model.init(KEY, jnp.ones((4, 64)))
-    first, second = model.apply(params, state, jnp.ones((4, 64)), KEY)[0]
-    assert not np.array_equal(first, second)
+    outputs = model.apply(params, state, jnp.ones((4, 64)), KEY)[0]
+    assert len(np.unique(outputs.reshape(12, -1), axis=0)) == 12
+
+
+def test_dropout_outside_from_flax_says_what_to_use():
+    with pytest.raises(ValueError, match=r"only inside from_flax.*\s.*use flax.linen.Dropout"):
+        cnn.Dropout(0.5).apply({}, jnp.ones((2, 3)), train=True)
+
+
+def test_flaxs_own_dropout_draws_too():
+    class Stock(nn.Module):
+        @nn.compact
+        def __call__(self, inputs, *, train):
+            return nn.Dropout(0.5, deterministic=not train)(inputs)
+
+    model = cnn.from_flax(Stock())
+    assert (model.apply({}, {}, jnp.ones((4, 64)), KEY)[0] == 0).any()
+    assert (model.apply({}, {}, jnp.ones((4, 64)))[0] == 1).all()
+
+
+def test_state_keeps_its_dtype_whatever_the_inputs(x64):
+    model = cnn.from_flax(cnn.CNN((2,), (3,), hidden_size=4))
+    params, state = model.init(KEY, IMAGES)
+    _, updated = model.apply(params, state, IMAGES.astype(jnp.float64), KEY)
+    assert (
+        {leaf.dtype for leaf in jax.tree.leaves(updated)}
+        == {jnp.dtype(jnp.float32)}
+        == {leaf.dtype for leaf in jax.tree.leaves(state)}
+    )
 
 
 def test_conv_refuses_what_it_does_not_compute(as_users_see_it):

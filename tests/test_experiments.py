@@ -7,7 +7,13 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+
+from experiments import mnist_cnn
+from jaxnn.models import Model
+from jaxnn.types import Batch
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
@@ -55,27 +61,96 @@ def test_mnist_cnn_trains_several_nets_and_each_as_if_alone(tmp_path):
     assert three[2::3] == last
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "muon"])
-@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "constant"])
-def test_mnist_cnn_optimizers_go_downhill(optimizer, schedule):
-    from experiments import mnist_cnn
+def test_mnist_cnn_that_diverges_says_so(tmp_path):
+    arguments = [
+        "--quick",
+        "--optimizer",
+        "sgd",
+        "--learning-rate",
+        "1e30",
+        "--no-batch-norm",
+        "--out",
+        tmp_path / "run",
+    ]
+    done = experiment("mnist_cnn", *arguments)
+    assert done.returncode == 1
+    assert "the training diverged. Lower --learning-rate (it was 1e+30)" in done.stderr
+    assert "Traceback" not in done.stderr
 
-    config = mnist_cnn.Config(optimizer=optimizer, schedule=schedule, learning_rate=0.01, num_train=5000, epochs=1)
-    transformation = mnist_cnn.make_optimizer(config)
-    params = {"weight": jax.numpy.array([[3.0, -2.0]])}
 
-    @jax.jit
-    def step(params, state):
-        updates, state = transformation.update(jax.grad(loss)(params), state, params)
-        return jax.tree.map(jax.numpy.add, params, updates), state
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [  # two updates of a weight of 1 under a gradient of 1, with learning rate 0.1 and momentum 0.5, by hand
+        ({"optimizer": "sgd"}, [-0.1, -0.1]),
+        ({"optimizer": "momentum"}, [-0.1, -0.15]),
+        ({"optimizer": "nesterov"}, [-0.15, -0.175]),
+        ({"optimizer": "adagrad"}, [-0.1 / np.sqrt(1.1), -0.1 / np.sqrt(2.1)]),
+        ({"optimizer": "rmsprop"}, [-0.1 / np.sqrt(0.1), -0.1 / np.sqrt(0.19)]),
+        ({"optimizer": "adam", "l2": 0.5}, [-0.1, -0.1]),
+        ({"optimizer": "adamw", "l2": 0.5}, [-0.15, -0.1 - 0.05 * 0.85]),
+    ],
+)
+def test_mnist_cnn_optimizers_take_the_steps_of_their_formulas(settings, expected):
+    config = mnist_cnn.Config(schedule="constant", learning_rate=0.1, momentum=0.5, **settings)
+    optimizer = mnist_cnn.make_optimizer(config)
+    params = {"weight": jnp.ones((1, 1)), "bias": jnp.ones(1)}
+    state, gradient = optimizer.init(params), {"weight": jnp.ones((1, 1)), "bias": jnp.zeros(1)}
+    for update in expected:
+        updates, state = optimizer.update(gradient, state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+        np.testing.assert_allclose(updates["weight"], [[update]], rtol=1e-3)
+    assert params["bias"] == 1  # no gradient, no decay
 
-    def loss(params):
-        return (params["weight"] ** 2).sum()
 
-    state, start = transformation.init(params), loss(params)
-    for _ in range(50):
-        params, state = step(params, state)
-    assert loss(params) < start
+def test_mnist_cnn_muon_orthogonalises_its_steps():
+    optimizer = mnist_cnn.make_optimizer(mnist_cnn.Config(optimizer="muon", schedule="constant", learning_rate=1.0))
+    gradient = {"weight": jnp.diag(jnp.array([1.0, 10.0]))}
+    updates, _ = optimizer.update(gradient, optimizer.init(gradient), gradient)
+    np.testing.assert_allclose(jnp.linalg.svd(updates["weight"], compute_uv=False), [1, 1], atol=0.35)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),  # learning rates at the start, at 30 % and at the end of 200 steps
+    [("one-cycle", [0.1 / 25, 0.1, 0.0]), ("cosine", [0.1, 0.0794, 0.0]), ("constant", [0.1, 0.1, 0.1])],
+)
+def test_mnist_cnn_schedules(schedule, expected):
+    settings = {"num_train": 1000, "batch_size": 50, "epochs": 10}
+    config = mnist_cnn.Config(optimizer="sgd", schedule=schedule, learning_rate=0.1, **settings)
+    optimizer = mnist_cnn.make_optimizer(config)
+    update = jax.jit(lambda state: optimizer.update(jnp.ones(1), state))
+    state, rates = optimizer.init(jnp.ones(1)), []
+    for _ in range(config.num_steps + 1):
+        updates, state = update(state)
+        rates.append(-updates.item())
+    np.testing.assert_allclose([rates[0], rates[60], rates[200]], expected, atol=1e-4)
+
+
+def test_mnist_cnn_loss_is_what_its_settings_say():
+    images = jax.random.randint(jax.random.key(0), (4, 28, 28, 1), 0, 256).astype(jnp.uint8)
+    batch, keys = Batch(images, jnp.arange(4)), jax.random.split(jax.random.key(1), 4)
+    params = {"weight": jnp.full((1, 1), 2.0)}
+
+    def apply(params, state, inputs, key):
+        return inputs.reshape(4, -1)[:, 300:310], {"seen": inputs}
+
+    def values(**settings):
+        plain = {"label_smoothing": 0.0, "max_shift": 0, "max_rotation": 0.0, "l2": 0.0}
+        config = mnist_cnn.Config(**{**plain, **settings})
+        losses, state = mnist_cnn.make_loss(config, Model(None, apply))(params, {}, batch, keys)
+        return np.asarray(losses), np.asarray(state["seen"])
+
+    pixels = np.asarray(images, np.float32) / 255
+    log_probs = np.asarray(jax.nn.log_softmax(pixels.reshape(4, -1)[:, 300:310]))
+    label_losses = -log_probs[np.arange(4), np.arange(4)]
+    plain, seen = values()
+    np.testing.assert_allclose(plain, label_losses, rtol=1e-5)
+    np.testing.assert_allclose(seen, pixels, rtol=1e-6)
+    np.testing.assert_allclose(values(l2=0.5)[0], label_losses + 0.5 * 4, rtol=1e-5)
+    np.testing.assert_allclose(values(l2=0.5, optimizer="adamw")[0], label_losses, rtol=1e-5)
+    smooth = 0.8 * label_losses - 0.2 * log_probs.mean(axis=1)
+    np.testing.assert_allclose(values(label_smoothing=0.2)[0], smooth, rtol=1e-5)
+    for augmentation in ({"max_shift": 3}, {"max_rotation": 30.0}):
+        assert not np.array_equal(values(**augmentation)[1], pixels)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +197,5 @@ def test_the_list_has_every_experiment_with_its_first_line():
     ],
 )
 def test_mnist_cnn_refuses(setting, message):
-    from experiments import mnist_cnn
-
     with pytest.raises(ValueError, match="^" + message.replace("...", r"\.\.\.")):
         mnist_cnn.Config(**setting)

@@ -60,8 +60,24 @@ def test_a_class_that_cannot_be_costs_nothing_where_it_is_not():
 
 
 def test_labels_outside_the_classes_give_nan():
-    values = losses.softmax_cross_entropy(jnp.zeros((4, 3)), jnp.array([-1, 0, 2, 3]))
+    labels = jnp.array([-1, 0, 2, 3])
+    values, gradient = jax.vmap(jax.value_and_grad(losses.softmax_cross_entropy))(jnp.zeros((4, 3)), labels)
     np.testing.assert_array_equal(np.isnan(values), [True, False, False, True])
+    np.testing.assert_array_equal(np.isnan(gradient).all(axis=1), [True, False, False, True])
+
+
+def test_gradients_with_respect_to_targets_of_0_and_1(x64):
+    logits, targets = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.0, 1.0, 0.0])
+    slopes = jax.grad(losses.softmax_cross_entropy, argnums=1)(logits, targets)
+    np.testing.assert_allclose(slopes, -jax.nn.log_softmax(logits), atol=1e-12)
+    slopes = jax.vmap(jax.grad(losses.sigmoid_cross_entropy, argnums=1))(logits, targets)
+    np.testing.assert_allclose(slopes, -logits, atol=1e-12)
+
+
+def test_cross_entropy_has_a_gradient_where_both_are_0():
+    certain = jnp.array([1.0, 0.0])
+    gradient = jax.grad(lambda z: losses.cross_entropy(certain, jax.nn.softmax(z)))(jnp.array([200.0, 0.0]))
+    np.testing.assert_array_equal(gradient, [0, 0])
 
 
 def test_sigmoid_cross_entropy_is_optaxs_and_stable(x64):
@@ -106,6 +122,9 @@ def test_penalties_count_weights_and_leave_biases_free():
     gradient = jax.grad(losses.l2_penalty)(params)
     np.testing.assert_array_equal(gradient[0]["weight"], [[2, -4]])
     np.testing.assert_array_equal(gradient[0]["bias"], [0])
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+    assert losses.l1_penalty(half).dtype == losses.l2_penalty(half).dtype == jnp.bfloat16
+    assert losses.l2_penalty({"bias": jnp.ones(3)}) == 0
 
 
 @pytest.mark.parametrize(

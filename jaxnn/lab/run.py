@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib.metadata
+import importlib.util
 import itertools
 import json
 import logging
@@ -18,7 +19,6 @@ from typing import Any
 
 import jax
 import rich.console
-import rich.logging
 import rich.progress
 import rich.table
 import tyro
@@ -32,6 +32,10 @@ class BadUsageError(Exception):
     """What the user asked for cannot be done; the message says why and how to mend it."""
 
 
+class RunFailedError(Exception):
+    """The run cannot go on; the message says why and what may help."""
+
+
 @dataclasses.dataclass(frozen=True)
 class _Options:
     out: Path | None = None  # folder for the results, made anew (default: runs/<experiment>/<time>)
@@ -41,14 +45,15 @@ class _Options:
 class Run:
     """The folder of one run, and what an experiment writes into it."""
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, console: rich.console.Console | None = None):
         self.directory = directory
-        self._console = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = console or _stderr()
 
     def log(self, **row):
-        """Appends one row to metrics.jsonl."""
+        """Appends one row to metrics.jsonl; its numbers must be finite."""
+        line = json.dumps(row, allow_nan=False)
         with (self.directory / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(line + "\n")
 
     def read_log(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, in order."""
@@ -106,24 +111,22 @@ def start(
     be. `quick` is the configuration of --quick. The process ends with 2 for bad usage, with 1 where the run failed.
     """
     name = Path(sys.argv[0]).stem
-    console = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+    console = _stderr()
     _log_to(console)
     try:
         options, config = _parse(name, config_class, quick)
-        run = Run(_make_directory(name, options.out))
+        run = Run(_make_directory(name, options.out), console)
         _write_json(run.directory / "config.json", {"experiment": name, **dataclasses.asdict(config)})
         _use_compilation_cache()
+        device = _device()
         environment = _environment() | ({"data_sha256": data_sha256} if data_sha256 else {})
         _write_json(run.directory / "environment.json", environment)
-        log.info("%s on %s, results in %s", name, _say_device(), run.directory)
+        log.info("%s on %s, results in %s", name, device, run.directory)
         summary = main(config, run)
         _write_json(run.directory / "summary.json", summary)
-    except BadUsageError as error:
+    except (BadUsageError, RunFailedError, OSError) as error:
         console.print(f"{name}: {error}", style="red", markup=False)
-        sys.exit(2)
-    except OSError as error:
-        console.print(f"{name}: {error}", style="red", markup=False)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, BadUsageError) else 1)
     _print_summary(summary)
 
 
@@ -147,8 +150,10 @@ def _parse(name, config_class, quick):
 
 
 def _make_directory(name: str, out: Path | None) -> Path:
-    directory = out or _new_directory(Path("runs") / name)
+    directory = out or Path("runs") / name
     try:
+        if out is None:
+            return _make_new_directory(directory)
         directory.mkdir(parents=True, exist_ok=True)
         taken = any(directory.iterdir())
     except OSError as error:
@@ -160,11 +165,14 @@ def _make_directory(name: str, out: Path | None) -> Path:
     return directory
 
 
-def _new_directory(parent: Path) -> Path:
+def _make_new_directory(parent: Path) -> Path:
     """Named after the time, and a number where a run of the same second has taken that."""
     stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    names = itertools.chain([stamp], (f"{stamp}_{number}" for number in itertools.count(2)))
-    return next(parent / name for name in names if not (parent / name).exists())
+    for name in itertools.chain([stamp], (f"{stamp}_{number}" for number in itertools.count(2))):
+        with contextlib.suppress(FileExistsError):
+            (parent / name).mkdir(parents=True)
+            return parent / name
+    raise AssertionError("unreachable: there is always a next number")
 
 
 def _write_json(path: Path, content: dict):
@@ -202,14 +210,34 @@ def _git_commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def _say_device() -> str:
-    devices = jax.devices()
+def _device() -> str:
+    """What JAX computes on, in words; says aloud where it leaves an accelerator of this machine unused."""
+    try:
+        devices = jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        wanted = jax.config.jax_platforms  # pyrefly: ignore[missing-attribute]
+        raise RunFailedError(f"JAX cannot compute on '{wanted}' (JAX_PLATFORMS) here. {error}".strip()) from error
     unused = _unused_accelerator()
     if unused:
-        log.warning("there is %s here, but JAX computes on the CPU: `make setup EXTRA=%s` lets it", *unused)
+        log.warning("There is %s here, but JAX computes on the CPU: %s", *unused)
     if devices[0].platform == "cpu":
         return f"the CPU, {_num_cores()} cores"
     return f"{len(devices)} x {devices[0].device_kind}"
+
+
+def _unused_accelerator() -> tuple[str, str] | None:
+    """An accelerator that the machine has and JAX does not use, with what may help."""
+    if jax.default_backend() != "cpu" or jax.config.jax_platforms:  # pyrefly: ignore[missing-attribute]
+        return None
+    for name, files, extra, plugin in (
+        ("an NVIDIA GPU", "nvidia[0-9]*", "cuda", "jax_cuda12_plugin"),
+        ("a TPU", "accel[0-9]*", "tpu", "libtpu"),
+    ):
+        if any(Path("/dev").glob(files)):
+            installed = importlib.util.find_spec(plugin)
+            help_text = "its plugin is installed but does not start" if installed else f"make setup EXTRA={extra}"
+            return name, help_text
+    return None
 
 
 def _num_cores() -> int | None:
@@ -227,12 +255,26 @@ def _unused_accelerator() -> tuple[str, str] | None:
     return None
 
 
-def _log_to(console):
-    """What jaxnn's rooms have to say is printed as it is, line by line."""
+def _stderr() -> rich.console.Console:
+    return rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class _Printer(logging.Handler):
+    """Prints a message as it is, on lines as long as they are."""
+
+    def __init__(self, console: rich.console.Console):
+        super().__init__()
+        self._console = console
+
+    def emit(self, record):
+        """Above a progress bar, where there is one."""
+        self._console.print(record.getMessage(), markup=False)
+
+
+def _log_to(console: rich.console.Console):
+    """What jaxnn's rooms have to say goes to the terminal."""
     logger = logging.getLogger("jaxnn")
-    if not logger.handlers:
-        plain = {"show_time": False, "show_level": False, "show_path": False}
-        logger.addHandler(rich.logging.RichHandler(console=console, **plain))
+    logger.handlers = [_Printer(console)]
     logger.setLevel(logging.INFO)
 
 

@@ -1,8 +1,12 @@
 import gzip
+import http.client
+import http.server
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -68,20 +72,60 @@ def test_tfds_reads_what_was_prepared(prepared):
     assert done.stdout.split() == ["True", "10000", "False"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed"])
+@pytest.mark.parametrize("damage", ["empty", "changed"])
 def test_a_damaged_cache_is_made_again_without_network(prepared, offline, tmp_path, damage):
     folder = shutil.copytree(prepared, tmp_path / "copy")
     for file in folder.glob("*ubyte*"):
         file.unlink()
     cache = folder / "mnist.npz"
     content = cache.read_bytes()
-    if damage == "cut":
-        cache.write_bytes(content[: len(content) // 2])
+    if damage == "empty":
+        cache.write_bytes(b"")
     else:
         with np.load(cache) as arrays:
             np.savez(cache, **{**arrays, "train-labels": arrays["train-labels"][::-1]})
     datasets.mnist(folder)
     assert cache.read_bytes() == content
+
+
+def test_a_damaged_tfds_folder_is_said(prepared, offline, tmp_path):
+    shutil.copytree(prepared / "mnist", tmp_path / "mnist")
+    (records,) = (tmp_path / "mnist" / "3.0.1").glob("mnist-test.array_record*")
+    records.write_bytes(records.read_bytes()[: records.stat().st_size // 2])
+    with pytest.raises(datasets.DatasetNotFoundError, match=r"damaged or holds something else.*remove that folder"):
+        datasets.mnist(tmp_path)
+
+
+class _Answers(http.server.BaseHTTPRequestHandler):
+    """Serves the files of `contents`, gzipped, all or half of each."""
+
+    contents: ClassVar[dict[str, bytes]] = {}
+    share = 1.0
+
+    def do_GET(self):
+        content = gzip.compress(self.contents[self.path.rsplit("/", 1)[-1].removesuffix(".gz")], 1)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: int(len(content) * self.share)])
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_download_is_taken_whole_or_not_at_all(idx_contents, monkeypatch, share):
+    monkeypatch.setattr(_Answers, "contents", idx_contents)
+    monkeypatch.setattr(_Answers, "share", share)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(datasets, "_MNIST_URL", f"http://127.0.0.1:{server.server_port}/")
+        if share == 1.0:
+            assert datasets._download() == idx_contents
+        else:
+            with pytest.raises((EOFError, OSError, http.client.HTTPException)):
+                datasets._download()
+        server.shutdown()
 
 
 def test_offline_names_every_source_and_the_folder_in_seconds(offline, tmp_path):

@@ -1,3 +1,4 @@
+import concurrent.futures
 import dataclasses
 import json
 import sys
@@ -48,6 +49,7 @@ def test_a_run_leaves_a_folder_that_tells_all(monkeypatch, tmp_path, capsys):
     assert (folder / "figures" / "empty.png").read_bytes().startswith(b"\x89PNG")
     out, err = capsys.readouterr()
     assert out.split() == ["size", "7", "last", "0.25", "none", "None"]
+    assert f"results in {folder}" in err
     assert "toy on the CPU" in err
     assert [line.split()[0] for line in err.splitlines() if "steps/s" in line] == ["50%", "100%"]
 
@@ -108,6 +110,23 @@ def test_a_run_that_fails_exits_with_1_and_one_sentence(monkeypatch, tmp_path, c
         start(monkeypatch, "--out", tmp_path / "run", main=fail)
     assert error.value.code == 1
     assert capsys.readouterr().err.splitlines()[-1] == "toy: the disk is full"
+
+
+def test_a_run_that_cannot_go_on_exits_with_1(monkeypatch, tmp_path, capsys):
+    def diverge(config, this):
+        raise run.RunFailedError("the training diverged")
+
+    with pytest.raises(SystemExit) as error:
+        start(monkeypatch, "--out", tmp_path / "run", main=diverge)
+    assert error.value.code == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "toy: the training diverged"
+
+
+def test_runs_that_start_at_once_get_a_folder_each(tmp_path):
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        folders = list(pool.map(run._make_new_directory, [tmp_path / "toy"] * 20))
+    assert len(set(folders)) == 20
+    assert all(folder.is_dir() for folder in folders)
 
 
 def test_a_mistake_in_an_experiment_keeps_its_traceback(monkeypatch, tmp_path):
