@@ -276,6 +276,7 @@ def _log_to(console: rich.console.Console):
     logger = logging.getLogger("jaxnn")
     logger.handlers = [_Printer(console)]
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # TFDS brings a handler of its own to the root
 
 
 def _print_summary(summary: dict[str, Any]):
