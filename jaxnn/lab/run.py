@@ -184,6 +184,7 @@ def _use_compilation_cache():
     if jax.config.jax_compilation_cache_dir is None:  # pyrefly: ignore[missing-attribute]
         folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxnn" / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _environment() -> dict[str, Any]:
