@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxnn.data import batch_indices, num_examples
 from jaxnn.models import Model
@@ -50,6 +50,9 @@ def train_steps(
     the steps go down the gradient of the mean. `data` has all training examples, on the device. The metrics hold
     `loss`, the mean loss of each step's batch before its update. Two stretches of n steps do what one of 2n does, bit
     for bit where XLA compiles the step alike.
+
+    A step whose loss or gradient is not finite is not taken: the state stays as it was before it, and so it does in the
+    steps that follow. So `step` names the step at which a training diverged.
     """
     order_key, noise_key = jax.random.split(train_state.key)
     indices = batch_indices(
@@ -71,9 +74,15 @@ def train_steps(
         (loss, state), gradient = jax.value_and_grad(mean_loss, has_aux=True)(train_state.params)
         updates, opt_state = optimizer.update(gradient, train_state.opt_state, train_state.params)
         params = optax.apply_updates(train_state.params, updates)
-        return TrainState(train_state.step + 1, params, state, opt_state, train_state.key), {"loss": loss}
+        stepped = TrainState(train_state.step + 1, params, state, opt_state, train_state.key)
+        finite = _all_finite((loss, gradient))
+        return jax.tree.map(lambda new, old: jnp.where(finite, new, old), stepped, train_state), {"loss": loss}
 
     return lax.scan(take_step, train_state, indices)
+
+
+def _all_finite(tree: PyTree) -> Bool[Array, ""]:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def map_batches(fn: Callable, data: PyTree, *, batch_size: int) -> PyTree:

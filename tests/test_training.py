@@ -140,6 +140,30 @@ def test_hyper_parameters_can_be_arrays():
     np.testing.assert_allclose(grid[2], final_loss(0.1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("poison", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_is_not_taken(poison):
+    """From step 3 on, the loss is infinite, or finite with an infinite gradient (√w at 0)."""
+    data, optimizer = Batch(jnp.ones((5, 1)), jnp.ones(5)), optax.adam(0.1)
+
+    def loss_fn(params, state, batch, keys):
+        count = state["count"] + 1
+        if poison == "loss":
+            extra = jnp.where(count > 3, jnp.inf, 0.0)
+        else:
+            extra = jnp.sqrt(jnp.where(count > 3, params["weight"] * 0.0, 1.0))
+        return batch.targets * params["weight"] + extra, {"count": count}
+
+    model = models.Model(lambda key, inputs: ({"weight": jnp.array(1.0)}, {"count": jnp.array(0)}), None)
+    start = training.init_train_state(KEY, model, optimizer, data.inputs)
+    train = stretch(loss_fn, optimizer)
+    last_finite, _ = train(start, data, num_steps=3)
+    end, metrics = train(start, data, num_steps=6)
+    assert end.step == 3
+    assert bitwise_equal(end, last_finite)
+    assert np.isfinite(metrics["loss"][:3]).all()
+    assert np.isfinite(metrics["loss"][3:]).all() == (poison == "gradient")
+
+
 def test_is_traced_once():
     data, (model, loss_fn), optimizer = make_data(), make_mlp(), optax.sgd(0.1)
     traces = []
