@@ -7,6 +7,7 @@ Run:    make experiment NAME=mnist_cnn ARGS="--num-seeds 5"
 Expect: test accuracy 99.60 % ± 0.04 % (mean ± sd of 5 seeds), 53 s of training per seed on 2 CPU cores (JAX 0.10.1)
 """
 
+import dataclasses
 import functools
 import math
 import time
@@ -94,20 +95,34 @@ class Config:
         """Steps of the whole training; an epoch has whole batches only."""
         return self.epochs * (self.train_size // self.batch_size)
 
+    @property
+    def stops(self) -> list[int]:
+        """The steps after which the nets are looked at and saved."""
+        return [*range(self.eval_every, self.num_steps, self.eval_every), self.num_steps]
+
+    def extends(self, earlier: "Config") -> bool:
+        """Only a schedule that does not depend on the length of the run can be followed for longer."""
+        same = dataclasses.replace(self, epochs=earlier.epochs, data_dir=earlier.data_dir) == earlier
+        return same and self.epochs >= earlier.epochs and (self.schedule == "constant" or self.epochs == earlier.epochs)
+
 
 def is_weight(params):
     """True for the leaves that decay: those with two axes or more."""
     return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
 
 
-def make_optimizer(config: Config) -> optax.GradientTransformation:
-    """The optimizer by its name, its learning rate on the schedule."""
+def make_schedule(config: Config) -> optax.Schedule:
+    """The learning rate of each step."""
     peak, num_steps = config.peak_learning_rate, config.num_steps
-    rate = {
+    return {
         "one-cycle": optax.cosine_onecycle_schedule(num_steps, peak, pct_start=0.3),
         "cosine": optax.cosine_decay_schedule(peak, num_steps),
         "constant": optax.constant_schedule(peak),
     }[config.schedule]
+
+
+def make_optimizer(config: Config) -> optax.GradientTransformation:
+    """The optimizer by its name, its learning rate on the schedule."""
     make = {
         "sgd": optax.sgd,
         "momentum": functools.partial(optax.sgd, momentum=config.momentum),
@@ -118,7 +133,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
         "adamw": functools.partial(optax.adamw, weight_decay=config.l2, mask=is_weight),
         "muon": optax.contrib.muon,
     }
-    return make[config.optimizer](rate)
+    return make[config.optimizer](make_schedule(config))
 
 
 def make_loss(config: Config, model):
@@ -175,32 +190,39 @@ def main(config: Config, run: Run) -> dict:
 
     seeds = range(config.seed, config.seed + config.num_seeds)
     nets = init(jax.vmap(jax.random.key)(jnp.array(seeds)), scale(train.inputs[:1]))
+    nets, step = run.restore(nets, config.stops)
     images_per_step = config.batch_size * config.num_seeds
     started = time.perf_counter()
-    with run.progress(config.num_steps * images_per_step, unit="images") as report:
-        for first in range(0, config.num_steps, config.eval_every):
-            stop = min(first + config.eval_every, config.num_steps)
-            nets, steps = train_stretch(nets, train, stop - first)
-            if not jnp.isfinite(steps["loss"]).all():
-                raise RunFailedError(
-                    f"the loss is no longer finite between steps {first} and {stop}: the training diverged. "
-                    f"Lower --learning-rate (it was {config.peak_learning_rate})"
-                )
-            measured = {"train_loss": steps["loss"].mean(axis=1), "validation_accuracy": accuracies(nets, validation)}
+    with run.progress(config.num_steps * images_per_step, unit="images", done=step * images_per_step) as report:
+        for stop in (stop for stop in config.stops if stop > step):
+            nets, steps = train_stretch(nets, train, stop - step)
+            finite = np.asarray(nets.step) == stop
+            measured = {
+                "train_loss": np.asarray(steps["loss"]).mean(axis=1),
+                "validation_accuracy": np.asarray(accuracies(nets, validation)),
+            }
             for index, seed in enumerate(seeds):
-                run.log(step=stop, seed=seed, **{name: values[index].item() for name, values in measured.items()})
-            report(stop * images_per_step, **{name: values.mean().item() for name, values in measured.items()})
+                values = {name: values[index].item() if finite[index] else None for name, values in measured.items()}
+                run.log(step=stop, seed=seed, **values)
+            run.checkpoint(stop, nets)
+            if not finite.any():
+                raise RunFailedError(say_divergence(config, nets.step, steps["loss"], step))
+            report(stop * images_per_step, **{name: values[finite].mean() for name, values in measured.items()})
+            step = stop
     train_seconds = time.perf_counter() - started
 
-    logits = predict(nets, test.inputs)
+    finite = np.asarray(nets.step) == config.num_steps
+    logits = np.asarray(predict(nets, test.inputs))[finite]
     test_accuracies = np.asarray(jax.vmap(metrics.accuracy, (0, None))(logits, test.targets), float)
-    draw(run, test, np.asarray(logits).argmax(axis=-1))
+    draw(run, test, logits.argmax(axis=-1))
+    last = [row for row in run.read_log() if row["step"] == config.num_steps and row["train_loss"] is not None]
     return {
         "test_accuracy": test_accuracies.mean(),
-        "test_accuracy_sd": test_accuracies.std(ddof=1) if config.num_seeds > 1 else None,
-        **{name: values.mean().item() for name, values in measured.items()},
+        "test_accuracy_sd": test_accuracies.std(ddof=1) if len(test_accuracies) > 1 else None,
+        **{name: np.mean([row[name] for row in last]) for name in ("train_loss", "validation_accuracy")},
         "learning_rate": config.peak_learning_rate,
         "num_seeds": config.num_seeds,
+        "num_diverged": int((~finite).sum()),
         "num_parameters": sum(leaf[0].size for leaf in jax.tree.leaves(nets.params)),
         "num_steps": config.num_steps,
         "train_seconds": train_seconds,
@@ -208,12 +230,22 @@ def main(config: Config, run: Run) -> dict:
     }
 
 
+def say_divergence(config: Config, diverged_at, losses, first: int) -> str:
+    """Where each net diverged; `losses` [nets, steps] are those of the stretch that began with step `first`."""
+    places = [
+        f"seed {config.seed + index} at step {step} (loss {net_losses[step - first]:.4g}, "
+        f"learning rate {make_schedule(config)(step):.4g})"
+        for index, (step, net_losses) in enumerate(zip(diverged_at.tolist(), np.asarray(losses), strict=True))
+    ]
+    return f"the loss or its gradient is no longer finite: {', '.join(places)}. Lower --learning-rate"
+
+
 def draw(run: Run, test: Batch, predictions: np.ndarray):
     """Digits with what the first net says they are, the learning curves, and who is taken for whom by all nets."""
     log = run.read_log()
     steps = sorted({row["step"] for row in log})
     curves = {
-        title: np.reshape([row[name] for row in log], (len(steps), -1)).T
+        title: np.reshape(np.array([row[name] for row in log], float), (len(steps), -1)).T
         for title, name in (("training loss", "train_loss"), ("validation accuracy", "validation_accuracy"))
     }
     run.save_figure("learning_curves", plots.curves(steps, curves))

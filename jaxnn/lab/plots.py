@@ -26,9 +26,9 @@ def curves(steps, quantities: Mapping[str, np.ndarray], *, xlabel: str = "step")
     axes = figure.subplots(1, len(quantities), squeeze=False)[0]
     for axis, (name, values) in zip(axes, quantities.items(), strict=True):
         values = np.asarray(values)
-        mean = values.mean(axis=0)
+        mean = np.nanmean(values, axis=0)  # a run that diverged leaves gaps
         if len(values) > 1:
-            sd = values.std(axis=0, ddof=1)
+            sd = np.nanstd(values, axis=0, ddof=1)
             axis.plot(steps, values.T, color="tab:blue", linewidth=0.6, alpha=0.5)
             axis.fill_between(steps, mean - sd, mean + sd, color="tab:blue", alpha=0.2, label="± sd")
         axis.plot(steps, mean, color="tab:blue", linewidth=2, label=f"mean of {len(values)}")

@@ -1,5 +1,6 @@
 """A run of an experiment: configuration from the command line, a folder for its results, progress, exit status."""
 
+import argparse
 import contextlib
 import dataclasses
 import importlib.metadata
@@ -9,19 +10,26 @@ import json
 import logging
 import os
 import platform
+import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+import typing
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import filelock
 import jax
 import rich.console
 import rich.progress
 import rich.table
 import tyro
+from jaxtyping import PyTree
+
+from jaxnn.lab import checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +40,10 @@ class BadUsageError(Exception):
     """What the user asked for cannot be done; the message says why and how to mend it."""
 
 
+class StoppedError(Exception):
+    """Somebody asked the run to stop, and all it had is saved."""
+
+
 class RunFailedError(Exception):
     """The run cannot go on; the message says why and what may help."""
 
@@ -40,6 +52,8 @@ class RunFailedError(Exception):
 class _Options:
     out: Path | None = None  # folder for the results, made anew (default: runs/<experiment>/<time>)
     quick: bool = False  # toy size: a few seconds, to see that everything works
+    resume: Path | None = None  # go on with the run in this folder, whose settings it keeps
+    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None  # take the settings of this config.json
 
 
 class Run:
@@ -48,6 +62,7 @@ class Run:
     def __init__(self, directory: Path, console: rich.console.Console | None = None):
         self.directory = directory
         self._console = console or _stderr()
+        self._stop_signal: int | None = None
 
     def log(self, **row):
         """Appends one row to metrics.jsonl; its numbers must be finite."""
@@ -59,6 +74,69 @@ class Run:
         """The rows of metrics.jsonl, in order."""
         return [json.loads(line) for line in (self.directory / "metrics.jsonl").read_text().splitlines()]
 
+    def restore(self, tree: PyTree, stops: Sequence[int]) -> tuple[PyTree, int]:
+        """What the newest checkpoint at one of the steps `stops` holds, and that step; else `tree` and 0.
+
+        The log is cut back to what it was then. From here on, Ctrl-C and SIGTERM wait for the next checkpoint.
+        """
+        self._wait_for_checkpoint_at_signals()
+        errors = []
+        for path in reversed(self._checkpoints()):
+            step = int(path.name)
+            if step not in stops:
+                continue
+            try:
+                restored, notes = checkpoint.load(path, tree)
+                self._cut_log(notes["log_bytes"])
+            except checkpoint.CheckpointError as error:
+                log.warning("%s", error)
+                errors.append(error)
+                continue
+            self._keep_checkpoints(lambda other, step=step: other <= step)
+            return restored, step
+        if errors:
+            raise RunFailedError(f"none of the checkpoints in {self.directory} can be read")
+        self._cut_log(0)
+        self._keep_checkpoints(lambda other: False)
+        return tree, 0
+
+    def checkpoint(self, step: int, tree: PyTree):
+        """Saves `tree` and the place in the log, keeps one older checkpoint, and stops if somebody asked for that."""
+        with (self.directory / "metrics.jsonl").open("a") as file:
+            os.fsync(file.fileno())
+        notes = {"log_bytes": (self.directory / "metrics.jsonl").stat().st_size}
+        checkpoint.save(self.directory / "checkpoints" / f"{step:08d}", tree, notes=notes)
+        kept = {int(path.name) for path in self._checkpoints()[-2:]}
+        self._keep_checkpoints(lambda other: other in kept)
+        if self._stop_signal is not None:
+            raise StoppedError(f"stopped after step {step}")
+
+    def _checkpoints(self) -> list[Path]:
+        folders = (self.directory / "checkpoints").glob("*")
+        return sorted(path for path in folders if path.name.isdecimal())
+
+    def _keep_checkpoints(self, keep: Callable[[int], bool]):
+        """Removes the others, and what an interrupted save has left."""
+        for path in (self.directory / "checkpoints").glob("*"):
+            if not (path.name.isdecimal() and keep(int(path.name))):
+                shutil.rmtree(path)
+
+    def _cut_log(self, size: int):
+        path = self.directory / "metrics.jsonl"
+        if (path.stat().st_size if path.exists() else 0) < size:
+            raise checkpoint.CheckpointError(f"{path} is shorter than when the checkpoint was made")
+        if path.exists():
+            os.truncate(path, size)
+
+    def _wait_for_checkpoint_at_signals(self):
+        def stop(number, frame):
+            signal.signal(number, signal.SIG_DFL)
+            self._stop_signal = number
+            log.info("stopping at the next checkpoint (the same signal again: at once)")
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+
     def save_figure(self, name: str, figure):
         """Writes a matplotlib figure to figures/<name>.png."""
         folder = self.directory / "figures"
@@ -66,15 +144,15 @@ class Run:
         figure.savefig(folder / f"{name}.png", dpi=120)
 
     @contextlib.contextmanager
-    def progress(self, total: int, *, unit: str) -> Iterator[Callable[..., None]]:
+    def progress(self, total: int, *, unit: str, done: int = 0) -> Iterator[Callable[..., None]]:
         """Yields `report(done, **values)`: a bar where there is a terminal, a line per call where there is none.
 
-        `done` out of `total` is counted in `unit`s, whose rate is shown.
+        `done` out of `total` is counted in `unit`s, whose rate is shown; so many were done before.
         """
-        started = time.perf_counter()
+        started, done_before = time.perf_counter(), done
 
         def describe(done, values):
-            rate = done / (time.perf_counter() - started)
+            rate = (done - done_before) / (time.perf_counter() - started)
             numbers = "".join(f"  {name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
             return f"{rate:,.0f} {unit}/s{numbers}"
 
@@ -88,7 +166,7 @@ class Run:
             rich.progress.TextColumn("{task.description}"),
         )
         with rich.progress.Progress(*columns, console=self._console) as bar:
-            task = bar.add_task("compiling", total=total)
+            task = bar.add_task("compiling", total=total, completed=done_before)
             yield lambda done, **values: bar.update(task, completed=done, description=describe(done, values))
 
 
@@ -108,30 +186,69 @@ def start(
     """Runs `main(config, run)`, which returns the summary, with the configuration of the command line.
 
     `config_class` is a flat frozen dataclass whose comments are the help; it raises ValueError for settings that cannot
-    be. `quick` is the configuration of --quick. The process ends with 2 for bad usage, with 1 where the run failed.
+    be; its method `extends(earlier)`, where it has one, says whether --resume may go on with a run of the configuration
+    `earlier` under this one. `quick` is the configuration of --quick. The process ends with 2 for bad usage, with 1
+    where the run failed, and with 128 + its number after a signal.
     """
     name = Path(sys.argv[0]).stem
     console = _stderr()
     _log_to(console)
+    run = None
     try:
-        options, config = _parse(name, config_class, quick)
-        run = Run(_make_directory(name, options.out), console)
-        _write_json(run.directory / "config.json", {"experiment": name, **dataclasses.asdict(config)})
-        _use_compilation_cache()
-        device = _device()
-        environment = _environment() | ({"data_sha256": data_sha256} if data_sha256 else {})
-        _write_json(run.directory / "environment.json", environment)
-        log.info("%s on %s, results in %s", name, device, run.directory)
-        summary = main(config, run)
-        _write_json(run.directory / "summary.json", summary)
+        options, config, extended = _parse(name, config_class, quick)
+        run = Run(options.resume or _make_directory(name, options.out), console)
+        with _lock(run.directory):
+            if (run.directory / "summary.json").exists() and not extended:
+                log.info("%s is finished already", run.directory)
+                summary = json.loads((run.directory / "summary.json").read_text())
+            else:
+                summary = _execute(name, config, main, run, data_sha256)
+    except StoppedError as error:
+        command = f'make experiment NAME={name} ARGS="--resume {run.directory}"'
+        console.print(f"{name}: {error}; go on with: {command}", markup=False)
+        sys.exit(128 + run._stop_signal)
     except (BadUsageError, RunFailedError, OSError) as error:
         console.print(f"{name}: {error}", style="red", markup=False)
         sys.exit(2 if isinstance(error, BadUsageError) else 1)
     _print_summary(summary)
 
 
+def _execute(name, config, main, run, data_sha256) -> dict[str, Any]:
+    _write_json(run.directory / "config.json", {"experiment": name, **dataclasses.asdict(config)})
+    (run.directory / "summary.json").unlink(missing_ok=True)
+    _use_compilation_cache()
+    device = _device()
+    environment = _environment() | ({"data_sha256": data_sha256} if data_sha256 else {})
+    _write_json(run.directory / "environment.json", environment)
+    log.info("%s on %s, results in %s", name, device, run.directory)
+    summary = main(config, run)
+    _write_json(run.directory / "summary.json", summary)
+    return summary
+
+
+@contextlib.contextmanager
+def _lock(directory: Path):
+    """Two processes never write into one folder; the lock of a process that died does not hold."""
+    lock = filelock.FileLock(directory / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise BadUsageError(f"another process is running in {directory}: wait for it, or name another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _parse(name, config_class, quick):
-    default = quick if "--quick" in sys.argv[1:] else config_class()
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--quick", action="store_true")
+    early.add_argument("--resume", type=Path)
+    early.add_argument("--from", type=Path, dest="from_")
+    given, _ = early.parse_known_args()
+    default = quick if given.quick else config_class()
+    if given.resume or given.from_:
+        default = _read_config(name, config_class, given.from_ or given.resume / "config.json")
     arguments = dataclasses.make_dataclass(
         "Arguments",
         [("run", _Options, _Options()), ("config", config_class, default)],
@@ -146,7 +263,53 @@ def _parse(name, config_class, quick):
         )
     except ValueError as error:
         raise BadUsageError(str(error)) from error
-    return parsed.run, parsed.config
+    options, config = parsed.run, parsed.config
+    if sum(map(bool, (options.resume, options.from_, options.quick))) > 1 or (options.resume and options.out):
+        raise BadUsageError("--resume, --from and --quick exclude one another, and --resume excludes --out")
+    if options.resume and config != default and not _may_extend(config, default):
+        raise BadUsageError(f"{options.resume} cannot go on with other settings: {_differences(config, default)}")
+    return options, config, config != default
+
+
+def _read_config(name: str, config_class: type, path: Path):
+    """The configuration that a run wrote to its config.json."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadUsageError(f"cannot read the settings of a run in {path} ({error})") from error
+    experiment = content.pop("experiment", None)
+    if experiment != name:
+        raise BadUsageError(f"{path} belongs to the experiment {experiment}, not to {name}")
+    hints = typing.get_type_hints(config_class)
+    unknown = sorted(set(content) - set(hints))
+    if unknown:
+        raise BadUsageError(f"{path} has settings that {name} does not know: {', '.join(unknown)}")
+    try:
+        return config_class(**{field: _from_json(value, hints[field]) for field, value in content.items()})
+    except (TypeError, ValueError) as error:
+        raise BadUsageError(f"{path}: {error}") from error
+
+
+def _from_json(value, hint):
+    """JSON has neither tuples nor paths."""
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, str) and Path in (hint, *typing.get_args(hint)):
+        return Path(value)
+    return value
+
+
+def _may_extend(config, earlier) -> bool:
+    return hasattr(config, "extends") and config.extends(earlier)
+
+
+def _differences(config, earlier) -> str:
+    fields = [field.name for field in dataclasses.fields(config)]
+    return ", ".join(
+        f"--{name.replace('_', '-')} {getattr(config, name)} (the run has {getattr(earlier, name)})"
+        for name in fields
+        if getattr(config, name) != getattr(earlier, name)
+    )
 
 
 def _make_directory(name: str, out: Path | None) -> Path:
@@ -176,7 +339,9 @@ def _make_new_directory(parent: Path) -> Path:
 
 
 def _write_json(path: Path, content: dict):
-    path.write_text(json.dumps(content, indent=2, default=str, allow_nan=False) + "\n")
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=2, default=str, allow_nan=False) + "\n")
+    part.replace(path)  # whoever reads finds all of it or none
 
 
 def _use_compilation_cache():
