@@ -23,7 +23,8 @@ from jax import lax
 
 from jaxnn import augment, cnn, losses, metrics, training
 from jaxnn.lab import datasets, plots
-from jaxnn.lab.run import Run, RunFailedError, require, start
+from jaxnn.lab.config import require
+from jaxnn.lab.run import Run, RunFailedError, start
 from jaxnn.types import Batch
 
 PEAK_LEARNING_RATES = {  # the best of a coarse grid for each, by validation accuracy after one epoch

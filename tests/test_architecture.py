@@ -23,7 +23,8 @@ ALLOWED = {  # room: the rooms that it may import
     "augment": set(),
     "training": {"types", "data", "models"},
     "lab.datasets": {"types"},
-    "lab.run": {"lab.checkpoint"},
+    "lab.run": {"lab.checkpoint", "lab.config"},
+    "lab.config": set(),
     "lab.checkpoint": set(),
     "lab.plots": set(),
 }

@@ -33,24 +33,29 @@ def load(directory: Path, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
     """
     expected_leaves, expected = _flatten(like)
     try:
-        metadata = _orbax().metadata(directory.absolute()).custom_metadata
+        metadata: Any = _orbax().metadata(directory.absolute()).custom_metadata
         found = [list(leaf) for leaf in metadata["leaves"]]
-        if found == expected:
-            leaves = _orbax().load(directory.absolute(), jax.tree.map(np.empty_like, expected_leaves))
+        if found != expected:
+            raise _other_structure(directory, found, expected)
+        leaves = _orbax().load(directory.absolute(), jax.tree.map(np.empty_like, expected_leaves))
+    except CheckpointError:
+        raise
     except Exception as error:  # Orbax and its storage raise whatever their layers raise
         raise CheckpointError(f"{directory} is no readable checkpoint ({type(error).__name__}: {error})") from error
-    if found != expected:
-        only_found, only_expected = (
-            [f"{place} {dtype}{shape}" for place, dtype, shape in one if [place, dtype, shape] not in other]
-            for one, other in ((found, expected), (expected, found))
-        )
-        raise CheckpointError(f"{directory} holds another structure: it has {only_found}, expected was {only_expected}")
     if _digest(leaves) != metadata["sha256"]:
         raise CheckpointError(f"{directory} is damaged: its content is not what was saved")
     return _unflatten(leaves, like), metadata["notes"]
 
 
-def _orbax():
+def _other_structure(directory, found, expected) -> CheckpointError:
+    surplus, missing = (
+        [f"{place} {dtype}{shape}" for place, dtype, shape in one if [place, dtype, shape] not in other]
+        for one, other in ((found, expected), (expected, found))
+    )
+    return CheckpointError(f"{directory} holds another structure: it has {surplus}, expected was {missing}")
+
+
+def _orbax() -> Any:
     from orbax.checkpoint import v1  # takes over a second
 
     logging.getLogger("absl").setLevel(logging.ERROR)

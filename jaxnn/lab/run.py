@@ -1,6 +1,5 @@
-"""A run of an experiment: configuration from the command line, a folder for its results, progress, exit status."""
+"""A run of an experiment: a folder for its results, log, progress, checkpoints, exit status."""
 
-import argparse
 import contextlib
 import dataclasses
 import importlib.metadata
@@ -15,45 +14,36 @@ import signal
 import subprocess
 import sys
 import time
-import typing
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import filelock
 import jax
 import rich.console
 import rich.progress
 import rich.table
-import tyro
 from jaxtyping import PyTree
 
 from jaxnn.lab import checkpoint
+from jaxnn.lab.config import BadUsageError, parse_command_line
 
 log = logging.getLogger(__name__)
 
 _PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy", "tensorflow-datasets")
 
 
-class BadUsageError(Exception):
-    """What the user asked for cannot be done; the message says why and how to mend it."""
-
-
 class StoppedError(Exception):
-    """Somebody asked the run to stop, and all it had is saved."""
+    """Somebody asked the run to stop, and all that it had is saved."""
+
+    def __init__(self, signal_number: int, step: int, directory: Path):
+        super().__init__(f"stopped after step {step}; all is saved in {directory}, go on with")
+        self.signal_number, self.directory = signal_number, directory
 
 
 class RunFailedError(Exception):
     """The run cannot go on; the message says why and what may help."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Options:
-    out: Path | None = None  # folder for the results, made anew (default: runs/<experiment>/<time>)
-    quick: bool = False  # toy size: a few seconds, to see that everything works
-    resume: Path | None = None  # go on with the run in this folder, whose settings it keeps
-    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None  # take the settings of this config.json
 
 
 class Run:
@@ -109,7 +99,7 @@ class Run:
         kept = {int(path.name) for path in self._checkpoints()[-2:]}
         self._keep_checkpoints(lambda other: other in kept)
         if self._stop_signal is not None:
-            raise StoppedError(f"stopped after step {step}")
+            raise StoppedError(self._stop_signal, step, self.directory)
 
     def _checkpoints(self) -> list[Path]:
         folders = (self.directory / "checkpoints").glob("*")
@@ -170,12 +160,6 @@ class Run:
             yield lambda done, **values: bar.update(task, completed=done, description=describe(done, values))
 
 
-def require(config: Any, name: str, condition: bool, allowed: str):
-    """Raises the ValueError that `start` turns into bad usage: this field of the configuration must be `allowed`."""
-    if not condition:
-        raise ValueError(f"--{name.replace('_', '-')} must be {allowed}, not {getattr(config, name)}")
-
-
 def start(
     config_class: type,
     main: Callable[[Any, Run], dict[str, Any]],
@@ -193,9 +177,8 @@ def start(
     name = Path(sys.argv[0]).stem
     console = _stderr()
     _log_to(console)
-    run = None
     try:
-        options, config, extended = _parse(name, config_class, quick)
+        options, config, extended = parse_command_line(name, config_class, quick)
         run = Run(options.resume or _make_directory(name, options.out), console)
         with _lock(run.directory):
             if (run.directory / "summary.json").exists() and not extended:
@@ -204,9 +187,9 @@ def start(
             else:
                 summary = _execute(name, config, main, run, data_sha256)
     except StoppedError as error:
-        command = f'make experiment NAME={name} ARGS="--resume {run.directory}"'
-        console.print(f"{name}: {error}; go on with: {command}", markup=False)
-        sys.exit(128 + run._stop_signal)
+        console.print(f"{name}: {error}", markup=False)
+        console.print(f'  make experiment NAME={name} ARGS="--resume {error.directory}"', markup=False)
+        sys.exit(128 + error.signal_number)
     except (BadUsageError, RunFailedError, OSError) as error:
         console.print(f"{name}: {error}", style="red", markup=False)
         sys.exit(2 if isinstance(error, BadUsageError) else 1)
@@ -238,78 +221,6 @@ def _lock(directory: Path):
         yield
     finally:
         lock.release()
-
-
-def _parse(name, config_class, quick):
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--quick", action="store_true")
-    early.add_argument("--resume", type=Path)
-    early.add_argument("--from", type=Path, dest="from_")
-    given, _ = early.parse_known_args()
-    default = quick if given.quick else config_class()
-    if given.resume or given.from_:
-        default = _read_config(name, config_class, given.from_ or given.resume / "config.json")
-    arguments = dataclasses.make_dataclass(
-        "Arguments",
-        [("run", _Options, _Options()), ("config", config_class, default)],
-        frozen=True,
-    )
-    try:
-        parsed = tyro.cli(
-            arguments,
-            prog=f"python -m experiments {name}",
-            description=sys.modules["__main__"].__doc__,
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
-    except ValueError as error:
-        raise BadUsageError(str(error)) from error
-    options, config = parsed.run, parsed.config
-    if sum(map(bool, (options.resume, options.from_, options.quick))) > 1 or (options.resume and options.out):
-        raise BadUsageError("--resume, --from and --quick exclude one another, and --resume excludes --out")
-    if options.resume and config != default and not _may_extend(config, default):
-        raise BadUsageError(f"{options.resume} cannot go on with other settings: {_differences(config, default)}")
-    return options, config, config != default
-
-
-def _read_config(name: str, config_class: type, path: Path):
-    """The configuration that a run wrote to its config.json."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise BadUsageError(f"cannot read the settings of a run in {path} ({error})") from error
-    experiment = content.pop("experiment", None)
-    if experiment != name:
-        raise BadUsageError(f"{path} belongs to the experiment {experiment}, not to {name}")
-    hints = typing.get_type_hints(config_class)
-    unknown = sorted(set(content) - set(hints))
-    if unknown:
-        raise BadUsageError(f"{path} has settings that {name} does not know: {', '.join(unknown)}")
-    try:
-        return config_class(**{field: _from_json(value, hints[field]) for field, value in content.items()})
-    except (TypeError, ValueError) as error:
-        raise BadUsageError(f"{path}: {error}") from error
-
-
-def _from_json(value, hint):
-    """JSON has neither tuples nor paths."""
-    if isinstance(value, list):
-        return tuple(value)
-    if isinstance(value, str) and Path in (hint, *typing.get_args(hint)):
-        return Path(value)
-    return value
-
-
-def _may_extend(config, earlier) -> bool:
-    return hasattr(config, "extends") and config.extends(earlier)
-
-
-def _differences(config, earlier) -> str:
-    fields = [field.name for field in dataclasses.fields(config)]
-    return ", ".join(
-        f"--{name.replace('_', '-')} {getattr(config, name)} (the run has {getattr(earlier, name)})"
-        for name in fields
-        if getattr(config, name) != getattr(earlier, name)
-    )
 
 
 def _make_directory(name: str, out: Path | None) -> Path:

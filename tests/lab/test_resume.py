@@ -80,7 +80,7 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "stopping at the next checkpoint" in errors
-    assert f'go on with: make experiment NAME=toy_experiment ARGS="--resume {folder}"' in errors
+    assert f'make experiment NAME=toy_experiment ARGS="--resume {folder}"' in errors
     assert "Traceback" not in errors
     assert not (folder / "summary.json").exists()
     assert finish(TOY, "--resume", folder, "--pause", "0")[0] == 0

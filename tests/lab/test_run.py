@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from jaxnn.lab import run
+from jaxnn.lab import config, run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,10 +18,10 @@ class Config:
 
     def __post_init__(self):
         """Refuses what cannot be."""
-        run.require(self, "size", self.size > 0, "1 or more")
+        config.require(self, "size", self.size > 0, "1 or more")
 
 
-def write_everything(config, run):
+def write_everything(settings, run):
     """An experiment."""
     run.log(step=1, loss=0.5)
     run.log(step=2, loss=0.25)
@@ -29,7 +29,7 @@ def write_everything(config, run):
     with run.progress(10, unit="steps") as report:
         report(5, loss=0.5)
         report(10, loss=0.25)
-    return {"size": config.size, "last": run.read_log()[-1]["loss"], "none": None}
+    return {"size": settings.size, "last": run.read_log()[-1]["loss"], "none": None}
 
 
 def start(monkeypatch, *arguments, main=write_everything):

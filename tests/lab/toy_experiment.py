@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxnn import losses, models, training
-from jaxnn.lab.run import Run, require, start
+from jaxnn.lab.config import require
+from jaxnn.lab.run import Run, start
 from jaxnn.types import Batch
 
 

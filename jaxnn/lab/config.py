@@ -1,0 +1,104 @@
+"""The configuration of an experiment: from the command line, or from the config.json of a run."""
+
+import argparse
+import dataclasses
+import json
+import sys
+import typing
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+
+class BadUsageError(Exception):
+    """What the user asked for cannot be done; the message says why and how to mend it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What every experiment takes beside its own settings."""
+
+    out: Path | None = None  # folder for the results, made anew (default: runs/<experiment>/<time>)
+    quick: bool = False  # toy size: a few seconds, to see that everything works
+    resume: Path | None = None  # go on with the run in this folder, whose settings it keeps
+    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None  # take the settings of this config.json
+
+
+def require(config: Any, name: str, condition: bool, allowed: str):
+    """Raises the ValueError that becomes bad usage: this field of the configuration must be `allowed`."""
+    if not condition:
+        raise ValueError(f"--{name.replace('_', '-')} must be {allowed}, not {getattr(config, name)}")
+
+
+def parse_command_line(name: str, config_class: type, quick: Any) -> tuple[Options, Any, bool]:
+    """The options and the configuration; and whether that differs from what the run to be resumed was given."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--quick", action="store_true")
+    early.add_argument("--resume", type=Path)
+    early.add_argument("--from", type=Path, dest="from_")
+    given, _ = early.parse_known_args()
+    default = quick if given.quick else config_class()
+    if given.resume or given.from_:
+        default = _read_config(name, config_class, given.from_ or given.resume / "config.json")
+    arguments = dataclasses.make_dataclass(
+        "Arguments",
+        [("run", Options, Options()), ("config", config_class, default)],
+        frozen=True,
+    )
+    try:
+        parsed = tyro.cli(
+            arguments,
+            prog=f"python -m experiments {name}",
+            description=sys.modules["__main__"].__doc__,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    except ValueError as error:
+        raise BadUsageError(str(error)) from error
+    options, config = parsed.run, parsed.config
+    if sum(map(bool, (options.resume, options.from_, options.quick))) > 1 or (options.resume and options.out):
+        raise BadUsageError("--resume, --from and --quick exclude one another, and --resume excludes --out")
+    if options.resume and config != default and not _may_extend(config, default):
+        raise BadUsageError(f"{options.resume} cannot go on with other settings: {_differences(config, default)}")
+    return options, config, config != default
+
+
+def _read_config(name: str, config_class: type, path: Path):
+    """The configuration that a run wrote to its config.json."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadUsageError(f"cannot read the settings of a run in {path} ({error})") from error
+    experiment = content.pop("experiment", None)
+    if experiment != name:
+        raise BadUsageError(f"{path} belongs to the experiment {experiment}, not to {name}")
+    hints = typing.get_type_hints(config_class)
+    unknown = sorted(set(content) - set(hints))
+    if unknown:
+        raise BadUsageError(f"{path} has settings that {name} does not know: {', '.join(unknown)}")
+    try:
+        return config_class(**{field: _from_json(value, hints[field]) for field, value in content.items()})
+    except (TypeError, ValueError) as error:
+        raise BadUsageError(f"{path}: {error}") from error
+
+
+def _from_json(value, hint):
+    """JSON has neither tuples nor paths."""
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, str) and Path in (hint, *typing.get_args(hint)):
+        return Path(value)
+    return value
+
+
+def _may_extend(config, earlier) -> bool:
+    return hasattr(config, "extends") and config.extends(earlier)
+
+
+def _differences(config, earlier) -> str:
+    fields = [field.name for field in dataclasses.fields(config)]
+    return ", ".join(
+        f"--{name.replace('_', '-')} {getattr(config, name)} (the run has {getattr(earlier, name)})"
+        for name in fields
+        if getattr(config, name) != getattr(earlier, name)
+    )
