@@ -215,7 +215,7 @@ def main(config: Config, run: Run) -> dict:
     finite = np.asarray(nets.step) == config.num_steps
     logits = np.asarray(predict(nets, test.inputs))[finite]
     test_accuracies = np.asarray(jax.vmap(metrics.accuracy, (0, None))(logits, test.targets), float)
-    draw(run, test, logits.argmax(axis=-1))
+    draw(run, test, np.asarray(jax.nn.softmax(logits)))
     last = [row for row in run.read_log() if row["step"] == config.num_steps and row["train_loss"] is not None]
     return {
         "test_accuracy": test_accuracies.mean(),
@@ -241,8 +241,8 @@ def say_divergence(config: Config, diverged_at, losses, first: int) -> str:
     return f"the loss or its gradient is no longer finite: {', '.join(places)}. Lower --learning-rate"
 
 
-def draw(run: Run, test: Batch, predictions: np.ndarray):
-    """Digits with what the first net says they are, the learning curves, and who is taken for whom by all nets."""
+def draw(run: Run, test: Batch, probabilities: np.ndarray):
+    """Learning curves; digits and the worst mistakes of the first net; who is taken for whom by all nets."""
     log = run.read_log()
     steps = sorted({row["step"] for row in log})
     curves = {
@@ -251,11 +251,16 @@ def draw(run: Run, test: Batch, predictions: np.ndarray):
     }
     run.save_figure("learning_curves", plots.curves(steps, curves))
 
-    labels = np.asarray(test.targets)
+    labels, predictions = np.asarray(test.targets), probabilities.argmax(axis=-1)
     wrong = labels != predictions[0]
     shown = np.sort(np.concatenate([np.flatnonzero(wrong)[:10], np.flatnonzero(~wrong)[:50]]))
     titles = [f"{labels[i]} as {predictions[0][i]}" if wrong[i] else str(labels[i]) for i in shown]
     run.save_figure("predictions", plots.image_grid(test.inputs[shown], titles, wrong=wrong[shown]))
+
+    of_label = probabilities[0][np.arange(len(labels)), labels]
+    worst = np.argsort(of_label)[:30]
+    titles = [f"{labels[i]} as {predictions[0][i]}\n{of_label[i]:.1%}" for i in worst]
+    run.save_figure("worst_mistakes", plots.image_grid(test.inputs[worst], titles, wrong=wrong[worst]))
 
     counts = metrics.confusion_matrix(np.tile(labels, len(predictions)), predictions.ravel(), num_classes=10)
     title = f"{len(predictions)} nets, {len(labels):,} test images each" if len(predictions) > 1 else "test images"

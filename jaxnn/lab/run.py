@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -158,6 +159,21 @@ class Run:
         with rich.progress.Progress(*columns, console=self._console) as bar:
             task = bar.add_task("compiling", total=total, completed=done_before)
             yield lambda done, **values: bar.update(task, completed=done, description=describe(done, values))
+
+
+def load(directory: str | os.PathLike) -> tuple[types.SimpleNamespace, Any]:
+    """The configuration of a run, and what its newest checkpoint holds, such as `state.params`, for use in a script.
+
+    Raises CheckpointError where the folder has none that can be read.
+    """
+    directory = Path(directory)
+    try:
+        content = json.loads((directory / "config.json").read_text())
+        newest = Run(directory)._checkpoints()[-1]
+    except (OSError, ValueError, IndexError) as error:
+        raise checkpoint.CheckpointError(f"{directory} is no folder of a run with a checkpoint") from error
+    config = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    return types.SimpleNamespace(**config), checkpoint.load(newest)[0]
 
 
 def start(

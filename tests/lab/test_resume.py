@@ -11,7 +11,12 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+
+from jaxnn import models
+from jaxnn.lab import checkpoint, run
 
 ROOT = Path(__file__).parents[2]
 TOY = [sys.executable, str(Path(__file__).parent / "toy_experiment.py")]
@@ -119,6 +124,17 @@ def test_two_processes_never_share_a_folder_and_the_dead_do_not_block(tmp_path):
     process.kill()
     process.communicate()
     assert finish(TOY, "--resume", folder, "--pause", "0")[0] == 0
+
+
+def test_a_script_loads_a_run_in_two_lines(tmp_path):
+    assert finish(TOY, "--out", tmp_path / "run")[0] == 0
+    config, net = run.load(tmp_path / "run")
+    assert (config.experiment, config.sizes, net.step) == ("toy_experiment", (), 40)
+    model = models.mlp(config.sizes, 1)
+    outputs, _ = model.apply(net.params, {}, jnp.array([[-1.0], [0.5]]))
+    np.testing.assert_allclose(outputs[:, 0], [-2, 1], atol=0.2)
+    with pytest.raises(checkpoint.CheckpointError, match="is no folder of a run with a checkpoint"):
+        run.load(tmp_path)
 
 
 def test_from_repeats_a_run(tmp_path):
