@@ -13,6 +13,8 @@ def init_dense(
     key: PRNGKey, num_inputs: int, num_outputs: int, *, weight_init=glorot_uniform, dtype=jnp.float32
 ) -> Params:
     """Parameters of `dense`: `weight` [num_inputs, num_outputs] from `weight_init(key, shape, dtype)`, `bias` zero."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"init_dense: parameters cannot be {jnp.dtype(dtype)}: make the inputs floats, and scale them")
     return {
         "weight": weight_init(key, (num_inputs, num_outputs), dtype),
         "bias": jnp.zeros(num_outputs, dtype),

@@ -30,7 +30,7 @@ def softmax_cross_entropy(
     """
     log_probs = jax.nn.log_softmax(logits)
     if not jnp.issubdtype(targets.dtype, jnp.integer):
-        _require_same_shape("softmax_cross_entropy", logits=logits, targets=targets)
+        _require_same_shape("softmax_cross_entropy", logits=logits, targets=targets, hint="; or give integer labels")
         return jnp.sum(-_times(targets, log_probs), axis=-1)
     if targets.shape != logits.shape[:-1]:
         raise ValueError(
@@ -97,9 +97,10 @@ def _in_base(nats, base):
     return nats if base is None else nats / math.log(base)
 
 
-def _require_same_shape(function, **arrays):
+def _require_same_shape(function, hint="", **arrays):
     (first, first_shape), (second, second_shape) = ((name, array.shape) for name, array in arrays.items())
     if first_shape != second_shape:
         raise ValueError(
-            f"{function}: {first} of shape {first_shape} and {second} of shape {second_shape} must have the same shape"
+            f"{function}: {first} of shape {first_shape} and {second} of shape {second_shape} "
+            f"must have the same shape{hint}"
         )

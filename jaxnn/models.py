@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxnn.layers import dense, glorot_uniform, init_dense
 
@@ -28,7 +29,9 @@ def linear(num_outputs: int, *, weight_init=glorot_uniform) -> Model:
     """
 
     def init(key, inputs):
-        return init_dense(key, inputs.shape[-1], num_outputs, weight_init=weight_init, dtype=inputs.dtype), {}
+        return init_dense(
+            key, inputs.shape[-1], num_outputs, weight_init=weight_init, dtype=jnp.result_type(inputs)
+        ), {}
 
     def apply(params, state, inputs, key=None):
         return dense(params, inputs), state
@@ -52,7 +55,7 @@ def mlp(
         keys = jax.random.split(key, len(sizes))
         fan_ins = [inputs.shape[-1], *hidden_sizes]
         params = [
-            init_dense(key, fan_in, size, weight_init=weight_init, dtype=inputs.dtype)
+            init_dense(key, fan_in, size, weight_init=weight_init, dtype=jnp.result_type(inputs))
             for key, fan_in, size in zip(keys, fan_ins, sizes, strict=True)
         ]
         return params, {}

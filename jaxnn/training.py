@@ -54,6 +54,7 @@ def train_steps(
     A step whose loss or gradient is not finite is not taken: the state stays as it was before it, and so it does in the
     steps that follow. So `step` names the step at which a training diverged.
     """
+    data = jax.tree.map(jnp.asarray, data)
     order_key, noise_key = jax.random.split(train_state.key)
     indices = batch_indices(
         order_key, train_state.step, num_steps=num_steps, num_examples=num_examples(data), batch_size=batch_size

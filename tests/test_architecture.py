@@ -97,3 +97,13 @@ def test_import_is_light_and_starts_no_backend():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] False"
+
+
+SOURCES = sorted(path for room in ("jaxnn", "experiments", "tests") for path in (ROOT / room).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_name_is_defined_twice(path):
+    body = ast.parse(path.read_text()).body
+    names = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assert len(names) == len(set(names))

@@ -49,6 +49,7 @@ def test_dropout_of_nothing_is_the_identity():
 
 REFUSED = [
     (lambda: layers.dense(layers.init_dense(KEY, 3, 2), jnp.ones((4, 5))), r"takes 3 inputs.*\(4, 5\)"),
+    (lambda: layers.init_dense(KEY, 3, 2, dtype=jnp.uint8), "parameters cannot be uint8: make the inputs floats"),
     (lambda: layers.dropout(jnp.ones((2, 3)), KEY, rate=1.0), r"rate must be in \[0, 1\), not 1.0"),
     (lambda: layers.dropout(jnp.ones((2, 3)), KEY, rate=-0.1), r"rate must be in \[0, 1\), not -0.1"),
     (lambda: layers.dropout(jnp.ones((2, 3)), jax.random.split(KEY, 3), rate=0.1), r"2 examples need.*\(3,\)"),

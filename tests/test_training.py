@@ -8,6 +8,7 @@ import pytest
 from jax import lax
 
 from jaxnn import cnn, layers, losses, models, training
+from jaxnn.lab import datasets
 from jaxnn.types import Batch
 
 KEY = jax.random.key(0)
@@ -57,6 +58,18 @@ def test_two_stretches_are_one_bit_for_bit():
     assert bitwise_equal(whole, again)
     np.testing.assert_array_equal(metrics["loss"], jnp.concatenate([first["loss"], second["loss"]]))
     assert whole.step == 12
+
+
+def test_data_may_be_numpy():
+    data, model, optimizer = datasets.iris(), models.linear(3), optax.sgd(0.1)
+
+    def loss_fn(params, state, batch, keys):
+        logits, state = model.apply(params, state, batch.inputs, keys)
+        return losses.softmax_cross_entropy(logits, batch.targets), state
+
+    start = training.init_train_state(KEY, model, optimizer, data.inputs)
+    _, metrics = training.train_steps(start, data, loss_fn=loss_fn, optimizer=optimizer, batch_size=30, num_steps=20)
+    assert metrics["loss"][-1] < metrics["loss"][0]
 
 
 def test_a_whole_batch_is_gradient_descent(x64):

@@ -22,7 +22,7 @@ class Options:
     out: Path | None = None  # folder for the results, made anew (default: runs/<experiment>/<time>)
     quick: bool = False  # toy size: a few seconds, to see that everything works
     resume: Path | None = None  # go on with the run in this folder, whose settings it keeps
-    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None  # take the settings of this config.json
+    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None  # another run's config.json, to repeat it
 
 
 def require(config: Any, name: str, condition: bool, allowed: str):
@@ -68,7 +68,9 @@ def _read_config(name: str, config_class: type, path: Path):
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise BadUsageError(f"cannot read the settings of a run in {path} ({error})") from error
+        raise BadUsageError(
+            f"cannot read the settings of a run in {path} ({getattr(error, 'strerror', None) or error})"
+        ) from error
     experiment = content.pop("experiment", None)
     if experiment != name:
         raise BadUsageError(f"{path} belongs to the experiment {experiment}, not to {name}")

@@ -290,7 +290,8 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def _read_local(folder: Path, name: str) -> bytes:
-    for path in (folder / name, folder / f"{name}.gz", folder / "mnist" / name, folder / "mnist" / f"{name}.gz"):
+    spellings = (name, name.replace("-idx", ".idx"))
+    for path in (folder / f"{spelling}{ending}" for spelling in spellings for ending in ("", ".gz")):
         if path.is_file():
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
                 return _read_whole(name, file)

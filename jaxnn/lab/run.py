@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import shlex
 import shutil
 import signal
 import subprocess
@@ -54,6 +55,7 @@ class Run:
         self.directory = directory
         self._console = console or _stderr()
         self._stop_signal: int | None = None
+        self._clock = time.perf_counter()
 
     def log(self, **row):
         """Appends one row to metrics.jsonl; its numbers must be finite."""
@@ -71,6 +73,7 @@ class Run:
         The log is cut back to what it was then. From here on, Ctrl-C and SIGTERM wait for the next checkpoint.
         """
         self._wait_for_checkpoint_at_signals()
+        self._clock = time.perf_counter()
         errors = []
         for path in reversed(self._checkpoints()):
             step = int(path.name)
@@ -84,6 +87,7 @@ class Run:
                 errors.append(error)
                 continue
             self._keep_checkpoints(lambda other, step=step: other <= step)
+            self._clock -= notes["seconds"]
             return restored, step
         if errors:
             raise RunFailedError(f"none of the checkpoints in {self.directory} can be read")
@@ -91,11 +95,15 @@ class Run:
         self._keep_checkpoints(lambda other: False)
         return tree, 0
 
+    def train_seconds(self) -> float:
+        """Seconds since `restore`, and those up to the checkpoint that it found."""
+        return time.perf_counter() - self._clock
+
     def checkpoint(self, step: int, tree: PyTree):
         """Saves `tree` and the place in the log, keeps one older checkpoint, and stops if somebody asked for that."""
         with (self.directory / "metrics.jsonl").open("a") as file:
             os.fsync(file.fileno())
-        notes = {"log_bytes": (self.directory / "metrics.jsonl").stat().st_size}
+        notes = {"log_bytes": (self.directory / "metrics.jsonl").stat().st_size, "seconds": self.train_seconds()}
         checkpoint.save(self.directory / "checkpoints" / f"{step:08d}", tree, notes=notes)
         kept = {int(path.name) for path in self._checkpoints()[-2:]}
         self._keep_checkpoints(lambda other: other in kept)
@@ -151,7 +159,7 @@ class Run:
             yield lambda done, **values: self._console.print(f"{done / total:4.0%}  {describe(done, values)}")
             return
         columns = (
-            rich.progress.BarColumn(bar_width=24),
+            rich.progress.BarColumn(bar_width=12),
             rich.progress.TaskProgressColumn(),
             rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
             rich.progress.TextColumn("{task.description}"),
@@ -193,9 +201,11 @@ def start(
     name = Path(sys.argv[0]).stem
     console = _stderr()
     _log_to(console)
+    unused = None
     try:
         options, config, extended = parse_command_line(name, config_class, quick)
         run = Run(options.resume or _make_directory(name, options.out), console)
+        unused = None if options.resume else run.directory
         with _lock(run.directory):
             if (run.directory / "summary.json").exists() and not extended:
                 log.info("%s is finished already", run.directory)
@@ -204,9 +214,12 @@ def start(
                 summary = _execute(name, config, main, run, data_sha256)
     except StoppedError as error:
         console.print(f"{name}: {error}", markup=False)
-        console.print(f'  make experiment NAME={name} ARGS="--resume {error.directory}"', markup=False)
+        folder = shlex.quote(str(error.directory))
+        console.print(f'  make experiment NAME={name} ARGS="--resume {folder}"', markup=False)
         sys.exit(128 + error.signal_number)
     except (BadUsageError, RunFailedError, OSError) as error:
+        if unused and not (unused / "metrics.jsonl").exists():
+            shutil.rmtree(unused, ignore_errors=True)
         console.print(f"{name}: {error}", style="red", markup=False)
         sys.exit(2 if isinstance(error, BadUsageError) else 1)
     _print_summary(summary)
@@ -335,17 +348,6 @@ def _unused_accelerator() -> tuple[str, str] | None:
 
 def _num_cores() -> int | None:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def _unused_accelerator() -> tuple[str, str] | None:
-    """An accelerator that the machine has and JAX does not use, with the extra that it needs."""
-    if jax.default_backend() != "cpu" or jax.config.jax_platforms:  # pyrefly: ignore[missing-attribute]
-        return None
-    if any(Path("/dev").glob("nvidia[0-9]*")):
-        return "an NVIDIA GPU", "cuda"
-    if any(Path("/dev").glob("accel[0-9]*")):
-        return "a TPU", "tpu"
-    return None
 
 
 def _stderr() -> rich.console.Console:

@@ -3,6 +3,7 @@ import dataclasses
 import json
 import sys
 
+import jax
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -102,6 +103,14 @@ def test_a_folder_that_cannot_be_made_is_refused(monkeypatch, tmp_path, capsys):
     assert "cannot make the folder" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="JAX uses the accelerator")
+def test_an_accelerator_that_is_not_used_is_said_aloud(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(run.Path, "glob", lambda folder, pattern: iter(["it"] if pattern.startswith("nvidia") else []))
+    start(monkeypatch, "--out", tmp_path / "run", main=lambda settings, this: {})
+    expected = "There is an NVIDIA GPU here, but JAX computes on the CPU: make setup EXTRA=cuda"
+    assert expected in capsys.readouterr().err
+
+
 def test_a_run_that_fails_exits_with_1_and_one_sentence(monkeypatch, tmp_path, capsys):
     def fail(config, run):
         raise OSError("the disk is full")
@@ -110,6 +119,7 @@ def test_a_run_that_fails_exits_with_1_and_one_sentence(monkeypatch, tmp_path, c
         start(monkeypatch, "--out", tmp_path / "run", main=fail)
     assert error.value.code == 1
     assert capsys.readouterr().err.splitlines()[-1] == "toy: the disk is full"
+    assert not (tmp_path / "run").exists()  # nothing was measured, nothing is kept
 
 
 def test_a_run_that_cannot_go_on_exits_with_1(monkeypatch, tmp_path, capsys):
