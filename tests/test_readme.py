@@ -10,8 +10,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_the_research_script_trains_five_nets():
-    (script,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert "1650" in script
+    (script,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "1650" in block)
     done = subprocess.run([sys.executable, "-c", script.replace("1650", "60")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     accuracies = [float(number) for number in done.stdout.strip("[]\n ").split()]

@@ -201,25 +201,25 @@ def start(
     name = Path(sys.argv[0]).stem
     console = _stderr()
     _log_to(console)
-    unused = None
     try:
         options, config, extended = parse_command_line(name, config_class, quick)
         run = Run(options.resume or _make_directory(name, options.out), console)
-        unused = None if options.resume else run.directory
         with _lock(run.directory):
             if (run.directory / "summary.json").exists() and not extended:
                 log.info("%s is finished already", run.directory)
                 summary = json.loads((run.directory / "summary.json").read_text())
             else:
-                summary = _execute(name, config, main, run, data_sha256)
+                with _discard_if_nothing_began(run.directory):
+                    summary = _execute(name, config, main, run, data_sha256)
     except StoppedError as error:
         console.print(f"{name}: {error}", markup=False)
         folder = shlex.quote(str(error.directory))
         console.print(f'  make experiment NAME={name} ARGS="--resume {folder}"', markup=False)
         sys.exit(128 + error.signal_number)
+    except KeyboardInterrupt:
+        console.print(f"{name}: interrupted", markup=False)
+        sys.exit(128 + signal.SIGINT)
     except (BadUsageError, RunFailedError, OSError) as error:
-        if unused and not (unused / "metrics.jsonl").exists():
-            shutil.rmtree(unused, ignore_errors=True)
         console.print(f"{name}: {error}", style="red", markup=False)
         sys.exit(2 if isinstance(error, BadUsageError) else 1)
     _print_summary(summary)
@@ -236,6 +236,17 @@ def _execute(name, config, main, run, data_sha256) -> dict[str, Any]:
     summary = main(config, run)
     _write_json(run.directory / "summary.json", summary)
     return summary
+
+
+@contextlib.contextmanager
+def _discard_if_nothing_began(directory: Path):
+    """A run that fails before its first row leaves no folder behind, so that the same command can be given again."""
+    try:
+        yield
+    except (RunFailedError, OSError, KeyboardInterrupt):
+        if not (directory / "metrics.jsonl").exists():
+            shutil.rmtree(directory)
+        raise
 
 
 @contextlib.contextmanager

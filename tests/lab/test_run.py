@@ -132,6 +132,17 @@ def test_a_run_that_cannot_go_on_exits_with_1(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().err.splitlines()[-1] == "toy: the training diverged"
 
 
+def test_ctrl_c_before_the_first_checkpoint_leaves_no_folder(monkeypatch, tmp_path, capsys):
+    def interrupt(settings, this):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as error:
+        start(monkeypatch, "--out", tmp_path / "run", main=interrupt)
+    assert error.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "toy: interrupted"
+    assert not (tmp_path / "run").exists()
+
+
 def test_runs_that_start_at_once_get_a_folder_each(tmp_path):
     with concurrent.futures.ThreadPoolExecutor() as pool:
         folders = list(pool.map(run._make_new_directory, [tmp_path / "toy"] * 20))
