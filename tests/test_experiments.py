@@ -1,7 +1,6 @@
 """Every experiment at toy size, as a user runs it, and the contract that all of them keep."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from processes import kill_and_resume, launch, left_by
 
 from experiments import mnist_cnn
 from jaxnn.models import Model
@@ -19,10 +19,13 @@ ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
 
 
+COMMAND = [sys.executable, "-m", "experiments"]
+
+
 def experiment(*arguments):
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir)}
-    command = [sys.executable, "-m", "experiments", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    process = launch(COMMAND, *arguments)
+    out, errors = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, errors)
 
 
 def read(folder, name):
@@ -49,16 +52,30 @@ def test_an_experiment_keeps_the_contract_and_repeats_bit_for_bit(name, tmp_path
     assert all(figure.read_bytes().startswith(b"\x89PNG") for figure in figures)
 
 
-def test_mnist_cnn_trains_several_nets_and_each_as_if_alone(tmp_path):
-    for folder, arguments in {"three": ["--num-seeds", 3], "last": ["--seed", 2]}.items():
-        done = experiment("mnist_cnn", "--quick", *arguments, "--out", tmp_path / folder)
-        assert done.returncode == 0, done.stderr
-    summary = read(tmp_path / "three", "summary")
+@pytest.fixture(scope="module")
+def three_nets(tmp_path_factory):
+    """The folder of a run with seeds 0, 1 and 2."""
+    folder = tmp_path_factory.mktemp("runs") / "three"
+    done = experiment("mnist_cnn", "--quick", "--num-seeds", 3, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_mnist_cnn_trains_several_nets_and_each_as_if_alone(tmp_path, three_nets):
+    done = experiment("mnist_cnn", "--quick", "--seed", 2, "--out", tmp_path / "last")
+    assert done.returncode == 0, done.stderr
+    summary = read(three_nets, "summary")
     assert summary["num_seeds"] == 3
     assert summary["test_accuracy"] > 0.9
     assert summary["test_accuracy_sd"] > 0
-    three, last = ((tmp_path / folder / "metrics.jsonl").read_text().splitlines() for folder in ("three", "last"))
+    three, last = ((folder / "metrics.jsonl").read_text().splitlines() for folder in (three_nets, tmp_path / "last"))
     assert three[2::3] == last
+
+
+def test_mnist_cnn_killed_and_resumed_is_mnist_cnn_unbroken(tmp_path, three_nets):
+    settings = ["--quick", "--num-seeds", 3]
+    kill_and_resume([*COMMAND, "mnist_cnn"], *settings, folder=tmp_path / "killed", num_rows=12, num_kills=2)
+    assert left_by(tmp_path / "killed") == left_by(three_nets)
 
 
 def test_mnist_cnn_that_diverges_says_so(tmp_path):
