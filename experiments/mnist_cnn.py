@@ -220,6 +220,8 @@ def main(config: Config, run: Run) -> dict:
     train_seconds = run.train_seconds()
 
     finite = np.asarray(nets.step) == config.num_steps
+    if not finite.any():
+        raise RunFailedError("no net of this run is left, all diverged: begin a new one with a lower --learning-rate")
     logits = np.asarray(predict(nets, test.inputs))[finite]
     test_accuracies = np.asarray(jax.vmap(metrics.accuracy, (0, None))(logits, test.targets), float)
     draw(run, test, np.asarray(jax.nn.softmax(logits)))
@@ -239,9 +241,12 @@ def main(config: Config, run: Run) -> dict:
 
 
 def say_divergence(config: Config, diverged_at, losses, first: int) -> str:
-    """Where each net diverged; `losses` [nets, steps] are those of the stretch that began with step `first`."""
+    """Where each net diverged; `losses` [nets, steps] are those of the stretch that began with step `first`.
+
+    A net that had diverged before met its batch again in the first step of the stretch.
+    """
     places = [
-        f"seed {config.seed + index} at step {step} (loss {net_losses[step - first]:.4g}, "
+        f"seed {config.seed + index} at step {step} (loss {net_losses[max(step - first, 0)]:.4g}, "
         f"learning rate {make_schedule(config)(step):.4g})"
         for index, (step, net_losses) in enumerate(zip(diverged_at.tolist(), np.asarray(losses), strict=True))
     ]

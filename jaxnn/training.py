@@ -60,7 +60,8 @@ def train_steps(
         order_key, train_state.step, num_steps=num_steps, num_examples=num_examples(data), batch_size=batch_size
     )
 
-    def take_step(train_state, indices):
+    def take_step(train_state, step_and_indices):
+        step, indices = step_and_indices
         batch = jax.tree.map(lambda leaf: leaf[indices], data)
         keys = jax.random.split(jax.random.fold_in(noise_key, train_state.step), batch_size)
 
@@ -76,10 +77,10 @@ def train_steps(
         updates, opt_state = optimizer.update(gradient, train_state.opt_state, train_state.params)
         params = optax.apply_updates(train_state.params, updates)
         stepped = TrainState(train_state.step + 1, params, state, opt_state, train_state.key)
-        finite = _all_finite((loss, gradient))
-        return jax.tree.map(lambda new, old: jnp.where(finite, new, old), stepped, train_state), {"loss": loss}
+        taken = _all_finite((loss, gradient)) & (train_state.step == step)  # not one after a step that was not
+        return jax.tree.map(lambda new, old: jnp.where(taken, new, old), stepped, train_state), {"loss": loss}
 
-    return lax.scan(take_step, train_state, indices)
+    return lax.scan(take_step, train_state, (train_state.step + jnp.arange(num_steps), indices))
 
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:

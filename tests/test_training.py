@@ -8,6 +8,7 @@ import pytest
 from jax import lax
 
 from jaxnn import cnn, layers, losses, models, training
+from jaxnn.data import batch_indices
 from jaxnn.lab import datasets
 from jaxnn.types import Batch
 
@@ -175,6 +176,22 @@ def test_a_step_that_is_not_finite_is_not_taken(poison):
     assert bitwise_equal(end, last_finite)
     assert np.isfinite(metrics["loss"][:3]).all()
     assert np.isfinite(metrics["loss"][3:]).all() == (poison == "gradient")
+
+
+def test_a_training_stays_where_it_diverged_though_other_batches_are_fine():
+    """One example of 24 is not a number: its batch stops the epoch, and is met again at the next attempt."""
+    data, (model, loss_fn), optimizer = make_data(), make_mlp(), optax.sgd(0.1)
+    data = data._replace(inputs=data.inputs.at[7].set(jnp.nan))
+    start = training.init_train_state(KEY, model, optimizer, data.inputs)
+    order_key, _ = jax.random.split(start.key)
+    batches = batch_indices(order_key, 0, num_steps=6, num_examples=24, batch_size=4)
+    (place,) = np.flatnonzero((batches == 7).any(axis=1))
+    train = stretch(loss_fn, optimizer, batch_size=4)
+    end, _ = train(start, data, num_steps=12)
+    assert end.step == place
+    again, metrics = train(end, data, num_steps=12)
+    assert np.isnan(metrics["loss"][0])
+    assert bitwise_equal(again, end)
 
 
 def test_is_traced_once():
