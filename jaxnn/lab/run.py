@@ -244,7 +244,7 @@ def _discard_if_nothing_began(directory: Path):
     try:
         yield
     except (RunFailedError, OSError, KeyboardInterrupt):
-        if not (directory / "metrics.jsonl").exists():
+        if not any((directory / name).exists() for name in ("metrics.jsonl", "checkpoints")):
             shutil.rmtree(directory)
         raise
 

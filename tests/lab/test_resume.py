@@ -67,6 +67,16 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, whole):
     assert left_by(folder) == left_by(whole)
 
 
+def test_checkpoints_whose_log_is_lost_are_refused_and_kept(tmp_path, whole):
+    folder = shutil.copytree(whole, tmp_path / "lost")
+    for name in ("summary.json", "metrics.jsonl"):
+        (folder / name).unlink()
+    code, errors = finish(TOY, "--resume", folder)
+    assert code == 1
+    assert "is shorter than when the checkpoint was made" in errors
+    assert len(list((folder / "checkpoints").iterdir())) == 2
+
+
 def test_two_processes_never_share_a_folder_and_the_dead_do_not_block(tmp_path):
     folder = tmp_path / "run"
     process = launch(TOY, "--pause", "5", "--out", folder)
