@@ -69,8 +69,8 @@ class Config:
 
     def __post_init__(self):
         """Refuses what cannot be."""
-        available = datasets.MNIST_NUM_TRAIN - self.num_validation
-        require(self, "num_validation", 1 <= self.num_validation < datasets.MNIST_NUM_TRAIN, "in 1 ... 59999")
+        available = datasets.NUM_TRAIN - self.num_validation
+        require(self, "num_validation", 1 <= self.num_validation < datasets.NUM_TRAIN, "in 1 ... 59999")
         require(
             self, "num_train", 1 <= self.train_size <= available, f"in 1 ... {available} (60,000 less --num-validation)"
         )
@@ -91,7 +91,7 @@ class Config:
     @property
     def train_size(self) -> int:
         """Training images used."""
-        return datasets.MNIST_NUM_TRAIN - self.num_validation if self.num_train is None else self.num_train
+        return datasets.NUM_TRAIN - self.num_validation if self.num_train is None else self.num_train
 
     @property
     def peak_learning_rate(self) -> float:
@@ -281,4 +281,4 @@ def draw(run: Run, test: Batch, probabilities: np.ndarray):
 
 if __name__ == "__main__":
     quick = Config(epochs=2, num_train=2000, num_validation=500, eval_every=20)
-    start(Config, main, quick=quick, data_sha256=datasets.MNIST_SHA256)
+    start(Config, main, quick=quick, data_sha256=datasets.SHA256["mnist"])

