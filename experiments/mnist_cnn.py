@@ -11,6 +11,7 @@ Expect: test accuracy 99.58 % ± 0.03 % (mean ± sd of 5 seeds), 57 s of trainin
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -46,6 +47,7 @@ Optimizer = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam",
 class Config:
     """Settings of the nets and of their training."""
 
+    dataset: Literal["mnist", "fashion_mnist"] = "mnist"  # handwritten digits, or photographs of clothes
     channels: tuple[int, int] = (24, 32)  # channels of the two convolutions, 5x5 and 3x3
     hidden_size: int = 256  # neurons of the dense layer
     batch_norm: bool = True  # batch normalisation of each hidden layer
@@ -63,6 +65,7 @@ class Config:
     num_train: int | None = None  # train on the first so many images only; None is all but the held out
     num_validation: int = 5000  # images held out of the training set
     eval_every: int = 550  # steps between two looks at the validation set
+    patience: int | None = None  # stop a net after so many looks without a better one, and keep its best
     data_dir: Path | None = None  # data folder; None is $JAXNN_DATA_DIR, else ~/.cache/jaxnn
     seed: int = 0  # of the first net
     num_seeds: int = 1  # nets to train; the others take the seeds that follow
@@ -80,6 +83,7 @@ class Config:
         for name in ("hidden_size", "epochs", "eval_every", "num_seeds"):
             require(self, name, 1 <= getattr(self, name) < 2**31, "1 or more, below 2**31")
         require(self, "epochs", self.num_steps < 2**31, "fewer")
+        require(self, "patience", self.patience is None or self.patience >= 1, "1 or more")
         last_seed = 2**31 - self.num_seeds
         require(self, "seed", 0 <= self.seed <= last_seed, f"in 0 ... {last_seed}")
         require(self, "max_shift", 0 <= self.max_shift <= 27, "in 0 ... 27")
@@ -164,25 +168,78 @@ def scale(images):
     return images / 255
 
 
-def main(config: Config, run: Run) -> dict:
-    """Trains the nets, and looks at the test set once, at the end."""
-    splits = datasets.mnist(config.data_dir, num_validation=config.num_validation)
+def load_data(config: Config, run: Run) -> datasets.Splits:
+    """The data set, on the device, with as many training images as were asked for."""
+    load = {"mnist": datasets.mnist, "fashion_mnist": datasets.fashion_mnist}[config.dataset]
+    splits = load(config.data_dir, num_validation=config.num_validation)
+    run.record(data_sha256=datasets.SHA256[config.dataset])
     train = Batch(*(leaf[: config.train_size] for leaf in splits.train))
-    train, validation, test = jax.device_put((train, splits.validation, splits.test))
-    model = cnn.from_flax(
-        cnn.CNN(config.channels, hidden_size=config.hidden_size, batch_norm=config.batch_norm, dropout=config.dropout)
-    )
+    return jax.device_put(splits._replace(train=train))
+
+
+def train_nets(config: Config, run: Run, model, predict, train: Batch, validation: Batch):
+    """The nets, with a look at the validation set and a checkpoint after each stretch; and which of them are left."""
     optimizer, loss_fn = make_optimizer(config), make_loss(config, model)
+    patience = config.patience or 1  # without early stopping, the later look counts as the better
 
     # One program for all nets, one net after the other: side by side, their convolutions would be several times slower.
     @jax.jit
     def init(keys, example):
-        return lax.map(lambda key: training.init_train_state(key, model, optimizer, example), keys)
+        def init_net(key):
+            return training.init_early_stopping(training.init_train_state(key, model, optimizer, example))
 
-    @functools.partial(jax.jit, static_argnames="num_steps", donate_argnums=0)
-    def train_stretch(nets, train, num_steps):
-        settings = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": config.batch_size, "num_steps": num_steps}
-        return lax.map(lambda net: training.train_steps(net, train, **settings), nets)
+        return lax.map(init_net, keys)
+
+    @functools.partial(jax.jit, static_argnames="num_steps")
+    def train_stretch(train_states, active, train, num_steps):
+        def train_net(train_state):
+            settings = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": config.batch_size}
+            return training.train_steps(train_state, train, num_steps=num_steps, **settings)
+
+        def rest(train_state):
+            return train_state, {"loss": jnp.full(num_steps, jnp.nan)}
+
+        return lax.map(lambda net: lax.cond(net[0], train_net, rest, net[1]), (active, train_states))
+
+    @jax.jit
+    def accuracies(nets, batch):
+        return jax.vmap(metrics.accuracy, (0, None))(predict(nets, batch.inputs), batch.targets)
+
+    look = jax.jit(jax.vmap(functools.partial(training.update_early_stopping, patience=patience)))
+
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    nets = init(jax.vmap(jax.random.key)(jnp.array(seeds)), scale(train.inputs[:1]))
+    nets, step = run.restore(nets, config.stops)
+    run.profile(lambda: train_stretch(nets.train_state, np.arange(len(seeds)) == 0, train, 10))
+    images_per_step = config.batch_size * config.num_seeds
+    with run.progress(config.num_steps * images_per_step, unit="images", done=step * images_per_step) as report:
+        for stop in (stop for stop in config.stops if stop > step):
+            active = np.asarray((nets.num_worse < patience) & (nets.train_state.step == step))
+            if not active.any():
+                break
+            train_states, steps = train_stretch(nets.train_state, active, train, stop - step)
+            losses, accuracy = np.asarray(steps["loss"]), np.asarray(accuracies(train_states, validation))
+            finite = active & (np.asarray(train_states.step) == stop)
+            nets = look(nets, train_states, np.where(finite, accuracy if config.patience else stop, np.nan))
+            for net in np.flatnonzero(active):
+                row = {"train_loss": losses[net].mean().item(), "validation_accuracy": accuracy[net].item()}
+                run.log(step=stop, seed=seeds[net], **(row if finite[net] else dict.fromkeys(row)))
+            run.checkpoint(stop, nets)
+            if finite.any():
+                means = {"loss": losses[finite].mean(), "val_accuracy": accuracy[finite].mean()}
+                report(stop * images_per_step, step=stop, **means)
+            elif not (nets.num_worse >= patience).any():
+                raise RunFailedError(say_divergence(config, train_states.step, losses, step))
+            step = stop
+    return nets, np.asarray((nets.num_worse >= patience) | (nets.train_state.step == step))
+
+
+def main(config: Config, run: Run) -> dict:
+    """Trains the nets, and looks at the test set once, at the end."""
+    train, validation, test = load_data(config, run)
+    model = cnn.from_flax(
+        cnn.CNN(config.channels, hidden_size=config.hidden_size, batch_norm=config.batch_norm, dropout=config.dropout)
+    )
 
     @jax.jit
     def predict(nets, images):
@@ -192,49 +249,24 @@ def main(config: Config, run: Run) -> dict:
 
         return lax.map(logits, nets)
 
-    @jax.jit
-    def accuracies(nets, batch):
-        return jax.vmap(metrics.accuracy, (0, None))(predict(nets, batch.inputs), batch.targets)
-
-    seeds = range(config.seed, config.seed + config.num_seeds)
-    nets = init(jax.vmap(jax.random.key)(jnp.array(seeds)), scale(train.inputs[:1]))
-    nets, step = run.restore(nets, config.stops)
-    images_per_step = config.batch_size * config.num_seeds
-    with run.progress(config.num_steps * images_per_step, unit="images", done=step * images_per_step) as report:
-        for stop in (stop for stop in config.stops if stop > step):
-            nets, steps = train_stretch(nets, train, stop - step)
-            finite = np.asarray(nets.step) == stop
-            measured = {
-                "train_loss": np.asarray(steps["loss"]).mean(axis=1),
-                "validation_accuracy": np.asarray(accuracies(nets, validation)),
-            }
-            for index, seed in enumerate(seeds):
-                values = {name: values[index].item() if finite[index] else None for name, values in measured.items()}
-                run.log(step=stop, seed=seed, **values)
-            run.checkpoint(stop, nets)
-            if not finite.any():
-                raise RunFailedError(say_divergence(config, nets.step, steps["loss"], step))
-            loss, accuracy = (values[finite].mean() for values in measured.values())
-            report(stop * images_per_step, loss=loss, val_accuracy=accuracy)
-            step = stop
+    nets, left = train_nets(config, run, model, predict, train, validation)
     train_seconds = run.train_seconds()
-
-    finite = np.asarray(nets.step) == config.num_steps
-    if not finite.any():
+    if not left.any():
         raise RunFailedError("no net of this run is left, all diverged: begin a new one with a lower --learning-rate")
-    logits = np.asarray(predict(nets, test.inputs))[finite]
+    logits = np.asarray(predict(nets, test.inputs))[left]
     test_accuracies = np.asarray(jax.vmap(metrics.accuracy, (0, None))(logits, test.targets), float)
-    draw(run, test, np.asarray(jax.nn.softmax(logits)))
-    last = [row for row in run.read_log() if row["step"] == config.num_steps and row["train_loss"] is not None]
+    kept_steps = dict(zip(np.flatnonzero(left) + config.seed, np.asarray(nets.step)[left], strict=True))
+    kept = [row for row in run.read_log() if row["step"] == kept_steps.get(row["seed"])]
+    draw(run, test, np.asarray(jax.nn.softmax(logits)), datasets.CLASS_NAMES[config.dataset])
     return {
         "test_accuracy": test_accuracies.mean(),
         "test_accuracy_sd": test_accuracies.std(ddof=1) if len(test_accuracies) > 1 else None,
-        **{name: np.mean([row[name] for row in last]) for name in ("train_loss", "validation_accuracy")},
+        **{name: np.mean([row[name] for row in kept]) for name in ("train_loss", "validation_accuracy")},
         "learning_rate": config.peak_learning_rate,
         "num_seeds": config.num_seeds,
-        "num_diverged": int((~finite).sum()),
+        "num_diverged": int((~left).sum()),
         "num_parameters": sum(leaf[0].size for leaf in jax.tree.leaves(nets.params)),
-        "num_steps": config.num_steps,
+        "num_steps": round(np.mean([*kept_steps.values()])),
         "train_seconds": train_seconds,
         "train_per_seed_seconds": train_seconds / config.num_seeds,
     }
@@ -253,32 +285,37 @@ def say_divergence(config: Config, diverged_at, losses, first: int) -> str:
     return f"the loss or its gradient is no longer finite: {', '.join(places)}. Lower --learning-rate"
 
 
-def draw(run: Run, test: Batch, probabilities: np.ndarray):
-    """Learning curves; digits and the worst mistakes of the first net; who is taken for whom by all nets."""
+def draw(run: Run, test: Batch, probabilities: np.ndarray, class_names: Sequence[str]):
+    """Learning curves; images and the worst mistakes of the first net; what is taken for what by all nets."""
     log = run.read_log()
-    steps = sorted({row["step"] for row in log})
-    curves = {
-        title: np.reshape(np.array([row[name] for row in log], float), (len(steps), -1)).T
-        for title, name in (("training loss", "train_loss"), ("validation accuracy", "validation_accuracy"))
-    }
+    steps, seeds = (sorted({row[name] for row in log}) for name in ("step", "seed"))
+    curves = {}
+    for title, name in (("training loss", "train_loss"), ("validation accuracy", "validation_accuracy")):
+        values = {(row["seed"], row["step"]): row[name] for row in log}
+        curves[title] = np.array([[values.get((seed, step)) for step in steps] for seed in seeds], float)
     run.save_figure("learning_curves", plots.curves(steps, curves))
 
     labels, predictions = np.asarray(test.targets), probabilities.argmax(axis=-1)
     wrong = labels != predictions[0]
+    titles = [class_names[label] for label in labels]
+    for index in np.flatnonzero(wrong):
+        titles[index] += f"\nas {class_names[predictions[0][index]]}"
     shown = np.sort(np.concatenate([np.flatnonzero(wrong)[:10], np.flatnonzero(~wrong)[:50]]))
-    titles = [f"{labels[i]} as {predictions[0][i]}" if wrong[i] else str(labels[i]) for i in shown]
-    run.save_figure("predictions", plots.image_grid(test.inputs[shown], titles, wrong=wrong[shown]))
+    figure = plots.image_grid(test.inputs[shown], [titles[index] for index in shown], wrong=wrong[shown])
+    run.save_figure("predictions", figure)
 
     of_label = probabilities[0][np.arange(len(labels)), labels]
     worst = np.argsort(of_label)[:30]
-    titles = [f"{labels[i]} as {predictions[0][i]}\n{of_label[i]:.1%}" for i in worst]
-    run.save_figure("worst_mistakes", plots.image_grid(test.inputs[worst], titles, wrong=wrong[worst]))
+    figure = plots.image_grid(
+        test.inputs[worst], [f"{titles[index]}\n{of_label[index]:.1%}" for index in worst], wrong=wrong[worst]
+    )
+    run.save_figure("worst_mistakes", figure)
 
     counts = metrics.confusion_matrix(np.tile(labels, len(predictions)), predictions.ravel(), num_classes=10)
     title = f"{len(labels):,} test images, {len(predictions)} net{'s' * (len(predictions) > 1)}"
-    run.save_figure("confusion_matrix", plots.confusion(counts, [str(digit) for digit in range(10)], title=title))
+    run.save_figure("confusion_matrix", plots.confusion(counts, class_names, title=title))
 
 
 if __name__ == "__main__":
     quick = Config(epochs=2, num_train=2000, num_validation=500, eval_every=20)
-    start(Config, main, quick=quick, data_sha256=datasets.SHA256["mnist"])
+    start(Config, main, quick=quick)

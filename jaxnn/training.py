@@ -1,5 +1,6 @@
 """Training as a pure function: a stretch of steps maps one `TrainState` to the next. The caller jits and maps it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from jaxnn.data import batch_indices, num_examples
 from jaxnn.models import Model
@@ -85,6 +86,45 @@ def train_steps(
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
+class EarlyStopping(NamedTuple):
+    """A training, and the best that it has had: `params` and `state` at `step`, when the score was `score`.
+
+    `num_worse` looks have followed that were no better.
+    """
+
+    train_state: TrainState
+    params: Params
+    state: State
+    step: Int[Array, ""]
+    score: Float[Array, ""]
+    num_worse: Int[Array, ""]
+
+
+def init_early_stopping(train_state: TrainState) -> EarlyStopping:
+    """Nothing has been looked at yet."""
+    now = train_state.params, train_state.state, train_state.step
+    return EarlyStopping(train_state, *now, score=jnp.array(-jnp.inf), num_worse=jnp.zeros((), jnp.int32))
+
+
+def update_early_stopping(
+    stopping: EarlyStopping, train_state: TrainState, score: ArrayLike, *, patience: int
+) -> EarlyStopping:
+    """One look at a training on validation data, where a higher `score` is better (Prechelt, "Early stopping", 1998).
+
+    After `patience` looks in a row without a better score, the training has stopped: nothing changes any more. A score
+    of NaN, such as of a training that diverged, is neither better nor worse.
+    """
+    if patience < 1:
+        raise ValueError(f"update_early_stopping: patience must be 1 or more, not {patience}")
+    score = jnp.asarray(score, stopping.score.dtype)
+    better = score > stopping.score
+    num_worse = jnp.where(better, 0, stopping.num_worse + ~jnp.isnan(score))
+    now = train_state.params, train_state.state, train_state.step, score
+    params, state, step, score = jax.tree.map(functools.partial(jnp.where, better), now, stopping[1:5])
+    looked = EarlyStopping(train_state, params, state, step, score, num_worse)
+    return jax.tree.map(functools.partial(jnp.where, stopping.num_worse < patience), looked, stopping)
 
 
 def map_batches(fn: Callable, data: PyTree, *, batch_size: int) -> PyTree:

@@ -12,6 +12,8 @@ import pytest
 from processes import kill_and_resume, launch, left_by
 
 from experiments import mnist_cnn
+from jaxnn import cnn, metrics
+from jaxnn.lab import datasets, run
 from jaxnn.models import Model
 from jaxnn.types import Batch
 
@@ -76,6 +78,38 @@ def test_mnist_cnn_killed_and_resumed_is_mnist_cnn_unbroken(tmp_path, three_nets
     settings = ["--quick", "--num-seeds", 3]
     kill_and_resume([*COMMAND, "mnist_cnn"], *settings, folder=tmp_path / "killed", num_rows=12, num_kills=2)
     assert left_by(tmp_path / "killed") == left_by(three_nets)
+
+
+@pytest.fixture(scope="module")
+def clothes(tmp_path_factory):
+    """The folder of a run that stopped early, of two nets on Fashion-MNIST."""
+    folder = tmp_path_factory.mktemp("runs") / "clothes"
+    settings = ["--dataset", "fashion_mnist", "--schedule", "constant", "--epochs", 20, "--patience", 1]
+    done = experiment("mnist_cnn", "--quick", *settings, "--num-seeds", 2, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_mnist_cnn_stops_early_and_keeps_the_best(clothes):
+    config, nets = run.load(clothes)
+    rows = [json.loads(line) for line in (clothes / "metrics.jsonl").read_text().splitlines()]
+    summary = read(clothes, "summary")
+    best = []
+    for seed in (0, 1):
+        looks = [row for row in rows if row["seed"] == seed]
+        accuracies = [row["validation_accuracy"] for row in looks]
+        assert accuracies == [*sorted(set(accuracies[:-1])), accuracies[-1]]  # each better than the last but one
+        assert accuracies[-1] <= accuracies[-2]
+        assert nets.step[seed] == looks[-2]["step"] < 800
+        best.append(accuracies[-2])
+    assert summary["validation_accuracy"] == pytest.approx(np.mean(best))
+    model = cnn.from_flax(cnn.CNN(config.channels, hidden_size=config.hidden_size))
+    validation = datasets.fashion_mnist(num_validation=config.num_validation).validation
+    for seed in (0, 1):
+        params, state = jax.tree.map(lambda leaf, seed=seed: leaf[seed], (nets.params, nets.state))
+        logits, _ = model.apply(params, state, mnist_cnn.scale(jnp.asarray(validation.inputs)))
+        assert metrics.accuracy(logits, validation.targets) == pytest.approx(best[seed], abs=0.003)
+    assert read(clothes, "environment")["data_sha256"] == datasets.SHA256["fashion_mnist"]
 
 
 def test_mnist_cnn_that_diverges_says_so(tmp_path):
@@ -216,6 +250,7 @@ def test_the_list_has_every_experiment_with_its_first_line():
         ({"num_seeds": 0}, "--num-seeds must be 1 or more"),
         ({"channels": (8, 0)}, "--channels must be 1 or more"),
         ({"max_shift": -1}, "--max-shift must be in 0"),
+        ({"patience": 0}, "--patience must be 1 or more, not 0"),
     ],
 )
 def test_mnist_cnn_refuses(setting, message):

@@ -259,3 +259,45 @@ def test_map_batches_refuses_no_batch_and_no_examples():
         training.map_batches(lambda batch: batch, jnp.ones(3), batch_size=0)
     with pytest.raises(ValueError, match="there are no examples"):
         training.map_batches(lambda batch: batch, jnp.ones((0, 3)), batch_size=2)
+
+
+def look_all(scores, *, patience):
+    """Looks with these scores at a training whose only weight is the number of the look, 1, 2, ..."""
+    update = jax.jit(functools.partial(training.update_early_stopping, patience=patience))
+    stopping = training.init_early_stopping(
+        training.TrainState(jnp.array(0), jnp.array(0.0), {}, (), jax.random.key(0))
+    )
+    for number, score in enumerate(scores, start=1):
+        look = training.TrainState(jnp.array(number), jnp.array(float(number)), {}, (), jax.random.key(0))
+        stopping = update(stopping, look, score)
+    return stopping
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "best", "last", "num_worse"),
+    [
+        ([0.1, 0.3, 0.2], 2, 2, 3, 1),
+        ([0.1, 0.3, 0.2, 0.3], 2, 2, 4, 2),  # a tie is not better
+        ([0.1, 0.3, 0.2, 0.2, 0.9, 0.9], 2, 2, 4, 2),  # what comes after the stop is not looked at
+        ([0.3, 0.2, 0.4, 0.2], 2, 3, 4, 1),  # a better one ends the count
+        ([0.3, jnp.nan, jnp.nan, 0.4], 1, 4, 4, 0),  # no score, no look
+        ([jnp.nan], 1, 0, 1, 0),
+    ],
+)
+def test_early_stopping_keeps_the_best(scores, patience, best, last, num_worse):
+    stopping = look_all(scores, patience=patience)
+    assert (stopping.params, stopping.step) == (best, best)
+    assert (stopping.train_state.step, stopping.num_worse) == (last, num_worse)
+
+
+def test_early_stopping_of_several_trainings_is_that_of_each():
+    scores = jnp.array([[0.1, 0.3, 0.2, 0.1, 0.5], [0.5, 0.4, 0.6, 0.7, 0.1]])
+    both = jax.vmap(lambda scores: look_all(list(scores), patience=2))(scores)
+    for index in (0, 1):
+        alone = look_all(scores[index], patience=2)
+        assert jax.tree.all(jax.tree.map(lambda a, b, i=index: jnp.all(a[i] == b), both, alone))
+
+
+def test_early_stopping_refuses_no_patience():
+    with pytest.raises(ValueError, match="patience must be 1 or more, not 0"):
+        look_all([0.1], patience=0)

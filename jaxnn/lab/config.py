@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import sys
 import typing
@@ -23,6 +24,8 @@ class Options:
     quick: bool = False  # toy size: a few seconds, to see that everything works
     resume: Path | None = None  # go on with the run in this folder, whose settings it keeps
     from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None  # another run's config.json, to repeat it
+    tensorboard: bool = False  # write the log for TensorBoard too, into the folder's tensorboard/
+    profile: bool = False  # first trace some steps with JAX's profiler, into the folder's profile/
 
 
 def require(config: Any, name: str, condition: bool, allowed: str):
@@ -58,6 +61,8 @@ def parse_command_line(name: str, config_class: type, quick: Any) -> tuple[Optio
     options, config = parsed.run, parsed.config
     if sum(map(bool, (options.resume, options.from_, options.quick))) > 1 or (options.resume and options.out):
         raise BadUsageError("--resume, --from and --quick exclude one another, and --resume excludes --out")
+    if options.tensorboard and not importlib.util.find_spec("tensorboardX"):
+        raise BadUsageError("--tensorboard needs the package tensorboardX: pip install 'jaxnn[tensorboard]'")
     if options.resume and config != default and not _may_extend(config, default):
         raise BadUsageError(f"{options.resume} cannot go on with other settings: {_differences(config, default)}")
     return options, config, config != default

@@ -10,7 +10,8 @@ def image_grid(images, titles: Sequence[str], *, num_columns: int = 10, wrong: S
     """Grey images [number, height, width] or [number, height, width, 1] with a title each; red where `wrong`."""
     images = np.asarray(images).reshape(len(titles), *np.shape(images)[1:3])
     num_rows = -(-len(images) // num_columns)
-    figure = Figure(figsize=(num_columns, 1.25 * num_rows), layout="constrained")
+    row_height = 1.1 + 0.15 * max(title.count("\n") + 1 for title in titles)
+    figure = Figure(figsize=(num_columns, row_height * num_rows), layout="constrained")
     axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
@@ -54,6 +55,6 @@ def confusion(matrix, class_names: Sequence[str], *, title: str = "") -> Figure:
             axis.text(column, row, matrix[row, column], ha="center", va="center", fontsize=8, color=colour)
     ticks = range(len(class_names))
     axis.set(xlabel="prediction", ylabel="label", title=title)
-    axis.set_xticks(ticks, class_names)
+    axis.set_xticks(ticks, class_names, rotation=90 if max(map(len, class_names)) > 3 else 0)
     axis.set_yticks(ticks, class_names)
     return figure

@@ -2,17 +2,13 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
-import importlib.util
 import itertools
 import json
 import logging
 import os
-import platform
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import types
@@ -28,12 +24,11 @@ import rich.progress
 import rich.table
 from jaxtyping import PyTree
 
-from jaxnn.lab import checkpoint
-from jaxnn.lab.config import BadUsageError, parse_command_line
+from jaxnn.lab import checkpoint, environment
+from jaxnn.lab.config import BadUsageError, Options, parse_command_line
+from jaxnn.lab.environment import NoDeviceError
 
 log = logging.getLogger(__name__)
-
-_PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy", "tensorflow-datasets")
 
 
 class StoppedError(Exception):
@@ -51,17 +46,30 @@ class RunFailedError(Exception):
 class Run:
     """The folder of one run, and what an experiment writes into it."""
 
-    def __init__(self, directory: Path, console: rich.console.Console | None = None):
+    def __init__(self, directory: Path, options: Options | None = None, console: rich.console.Console | None = None):
         self.directory = directory
+        self._options = options or Options()
         self._console = console or _stderr()
+        self._last_step = -1  # of a checkpoint; -1 where the run makes none
         self._stop_signal: int | None = None
         self._clock = time.perf_counter()
+        self._events = None
 
     def log(self, **row):
-        """Appends one row to metrics.jsonl; its numbers must be finite."""
+        """Appends one row to metrics.jsonl; its numbers must be finite. With --tensorboard, they are shown there too.
+
+        Rows with a `seed` are told apart by it; `step` is where TensorBoard draws the other numbers.
+        """
         line = json.dumps(row, allow_nan=False)
         with (self.directory / "metrics.jsonl").open("a") as file:
             file.write(line + "\n")
+        if self._options.tensorboard:
+            self._show_in_tensorboard([row])
+
+    def record(self, **facts):
+        """Adds facts to environment.json, such as the checksums of the data."""
+        path = self.directory / "environment.json"
+        _write_json(path, json.loads(path.read_text()) | facts)
 
     def read_log(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, in order."""
@@ -70,10 +78,10 @@ class Run:
     def restore(self, tree: PyTree, stops: Sequence[int]) -> tuple[PyTree, int]:
         """What the newest checkpoint at one of the steps `stops` holds, and that step; else `tree` and 0.
 
-        The log is cut back to what it was then. From here on, Ctrl-C and SIGTERM wait for the next checkpoint.
+        The log is cut back to what it was then.
         """
-        self._wait_for_checkpoint_at_signals()
         self._clock = time.perf_counter()
+        self._last_step = 0
         errors = []
         for path in reversed(self._checkpoints()):
             step = int(path.name)
@@ -88,6 +96,7 @@ class Run:
                 continue
             self._keep_checkpoints(lambda other, step=step: other <= step)
             self._clock -= notes["seconds"]
+            self._last_step = step
             return restored, step
         if errors:
             raise RunFailedError(f"none of the checkpoints in {self.directory} can be read")
@@ -107,6 +116,7 @@ class Run:
         checkpoint.save(self.directory / "checkpoints" / f"{step:08d}", tree, notes=notes)
         kept = {int(path.name) for path in self._checkpoints()[-2:]}
         self._keep_checkpoints(lambda other: other in kept)
+        self._last_step = step
         if self._stop_signal is not None:
             raise StoppedError(self._stop_signal, step, self.directory)
 
@@ -126,15 +136,49 @@ class Run:
             raise checkpoint.CheckpointError(f"{path} is shorter than when the checkpoint was made")
         if path.exists():
             os.truncate(path, size)
+        self._events = None
+        shutil.rmtree(self.directory / "tensorboard", ignore_errors=True)
+        if path.exists() and self._options.tensorboard:
+            self._show_in_tensorboard(self.read_log())
 
-    def _wait_for_checkpoint_at_signals(self):
+    def _show_in_tensorboard(self, rows: list[dict[str, Any]]):
+        from tensorboardX import SummaryWriter  # an extra
+
+        if self._events is None:
+            self._events = SummaryWriter(str(self.directory / "tensorboard"))
+        for row in rows:
+            ending = f"/seed_{row['seed']}" if "seed" in row else ""
+            for name in row.keys() - {"step", "seed"}:
+                if isinstance(row[name], int | float):
+                    self._events.add_scalar(f"{name}{ending}", row[name], row.get("step"))
+        self._events.flush()
+
+    def profile(self, steps: Callable[[], Any]):
+        """With --profile, calls `steps` twice, to compile and then under JAX's profiler; else does nothing."""
+        if not self._options.profile:
+            return
+        folder = self.directory / "profile"
+        jax.block_until_ready(steps())
+        with jax.profiler.trace(str(folder), create_perfetto_trace=True):
+            jax.block_until_ready(steps())
+        (trace,) = folder.rglob("perfetto_trace.json.gz")
+        log.info("open %s with https://ui.perfetto.dev", trace)
+
+    @contextlib.contextmanager
+    def _signals_wait_for_a_checkpoint(self):
         def stop(number, frame):
             signal.signal(number, signal.SIG_DFL)
             self._stop_signal = number
             log.info("stopping at the next checkpoint (the same signal again: at once)")
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
+        earlier = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+        if self._stop_signal is not None:
+            raise StoppedError(self._stop_signal, self._last_step, self.directory)
 
     def save_figure(self, name: str, figure):
         """Writes a matplotlib figure to figures/<name>.png."""
@@ -146,14 +190,25 @@ class Run:
     def progress(self, total: int, *, unit: str, done: int = 0) -> Iterator[Callable[..., None]]:
         """Yields `report(done, **values)`: a bar where there is a terminal, a line per call where there is none.
 
-        `done` out of `total` is counted in `unit`s, whose rate is shown; so many were done before.
+        `done` out of `total` is counted in `unit`s, whose rate is shown; so many were done before. In a run with
+        checkpoints, Ctrl-C and SIGTERM wait for the next one.
         """
+        with contextlib.ExitStack() as stack:
+            if self._last_step >= 0:
+                stack.enter_context(self._signals_wait_for_a_checkpoint())
+            yield stack.enter_context(self._show_progress(total, unit, done))
+
+    @contextlib.contextmanager
+    def _show_progress(self, total: int, unit: str, done: int):
         started, done_before = time.perf_counter(), done
 
         def describe(done, values):
             rate = (done - done_before) / (time.perf_counter() - started)
-            numbers = "".join(f"  {name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
-            return f"{rate:,.0f} {unit}/s{numbers}"
+            numbers = {
+                name.replace("_", " "): f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+                for name, value in values.items()
+            }
+            return "  ".join([f"{rate:,.0f} {unit}/s", *(f"{name} {number}" for name, number in numbers.items())])
 
         if not self._console.is_terminal:
             yield lambda done, **values: self._console.print(f"{done / total:4.0%}  {describe(done, values)}")
@@ -189,7 +244,6 @@ def start(
     main: Callable[[Any, Run], dict[str, Any]],
     *,
     quick: Any,
-    data_sha256: dict[str, str] | None = None,
 ):
     """Runs `main(config, run)`, which returns the summary, with the configuration of the command line.
 
@@ -203,14 +257,14 @@ def start(
     _log_to(console)
     try:
         options, config, extended = parse_command_line(name, config_class, quick)
-        run = Run(options.resume or _make_directory(name, options.out), console)
+        run = Run(options.resume or _make_directory(name, options.out), options, console)
         with _lock(run.directory):
             if (run.directory / "summary.json").exists() and not extended:
                 log.info("%s is finished already", run.directory)
                 summary = json.loads((run.directory / "summary.json").read_text())
             else:
                 with _discard_if_nothing_began(run.directory):
-                    summary = _execute(name, config, main, run, data_sha256)
+                    summary = _execute(name, config, main, run)
     except StoppedError as error:
         console.print(f"{name}: {error}", markup=False)
         folder = shlex.quote(str(error.directory))
@@ -219,23 +273,31 @@ def start(
     except KeyboardInterrupt:
         console.print(f"{name}: interrupted", markup=False)
         sys.exit(128 + signal.SIGINT)
-    except (BadUsageError, RunFailedError, OSError) as error:
+    except (BadUsageError, RunFailedError, NoDeviceError, OSError) as error:
         console.print(f"{name}: {error}", style="red", markup=False)
         sys.exit(2 if isinstance(error, BadUsageError) else 1)
     _print_summary(summary)
 
 
-def _execute(name, config, main, run, data_sha256) -> dict[str, Any]:
+def _execute(name, config, main, run) -> dict[str, Any]:
     _write_json(run.directory / "config.json", {"experiment": name, **dataclasses.asdict(config)})
     (run.directory / "summary.json").unlink(missing_ok=True)
-    _use_compilation_cache()
-    device = _device()
-    environment = _environment() | ({"data_sha256": data_sha256} if data_sha256 else {})
-    _write_json(run.directory / "environment.json", environment)
+    environment.use_compilation_cache()
+    device = environment.device()
+    _write_json(run.directory / "environment.json", environment.describe() | _earlier(run.directory))
     log.info("%s on %s, results in %s", name, device, run.directory)
     summary = main(config, run)
     _write_json(run.directory / "summary.json", summary)
     return summary
+
+
+def _earlier(directory: Path) -> dict[str, Any]:
+    """What a resumed run ran on before."""
+    path = directory / "environment.json"
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text())
+    return {"earlier": [*content.pop("earlier", []), content]}
 
 
 @contextlib.contextmanager
@@ -243,7 +305,7 @@ def _discard_if_nothing_began(directory: Path):
     """A run that fails before its first row leaves no folder behind, so that the same command can be given again."""
     try:
         yield
-    except (RunFailedError, OSError, KeyboardInterrupt):
+    except (BadUsageError, RunFailedError, NoDeviceError, OSError, KeyboardInterrupt):
         if not any((directory / name).exists() for name in ("metrics.jsonl", "checkpoints")):
             shutil.rmtree(directory)
         raise
@@ -270,9 +332,11 @@ def _make_directory(name: str, out: Path | None) -> Path:
             return _make_new_directory(directory)
         directory.mkdir(parents=True, exist_ok=True)
         taken = any(directory.iterdir())
+        if not taken:
+            (directory / ".lock").touch()
     except OSError as error:
         raise BadUsageError(
-            f"cannot make the folder {directory} ({error.strerror}): name another with --out"
+            f"cannot write into the folder {directory} ({error.strerror}): name another with --out"
         ) from error
     if taken:
         raise BadUsageError(f"{directory} is there already: name another folder with --out, or remove it")
@@ -293,72 +357,6 @@ def _write_json(path: Path, content: dict):
     part = path.with_suffix(".part")
     part.write_text(json.dumps(content, indent=2, default=str, allow_nan=False) + "\n")
     part.replace(path)  # whoever reads finds all of it or none
-
-
-def _use_compilation_cache():
-    """Compiled programs are kept, so that the next run starts at once; JAX_COMPILATION_CACHE_DIR says where else."""
-    if jax.config.jax_compilation_cache_dir is None:  # pyrefly: ignore[missing-attribute]
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxnn" / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
-def _environment() -> dict[str, Any]:
-    return {
-        "time": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "num_cores": _num_cores(),
-        "packages": {package: importlib.metadata.version(package) for package in _PACKAGES},
-        "devices": [str(device) for device in jax.devices()],
-        "device_kind": jax.devices()[0].device_kind,
-        "flags": {key: value for key, value in os.environ.items() if key.startswith(("JAX_", "XLA_"))},
-        "git_commit": _git_commit(),
-    }
-
-
-def _git_commit() -> str | None:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
-
-
-def _device() -> str:
-    """What JAX computes on, in words; says aloud where it leaves an accelerator of this machine unused."""
-    try:
-        devices = jax.devices()
-    except (RuntimeError, AssertionError) as error:
-        wanted = jax.config.jax_platforms  # pyrefly: ignore[missing-attribute]
-        raise RunFailedError(f"JAX cannot compute on '{wanted}' (JAX_PLATFORMS) here. {error}".strip()) from error
-    unused = _unused_accelerator()
-    if unused:
-        log.warning("There is %s here, but JAX computes on the CPU: %s", *unused)
-    if devices[0].platform == "cpu":
-        return f"the CPU, {_num_cores()} cores"
-    return f"{len(devices)} x {devices[0].device_kind}"
-
-
-def _unused_accelerator() -> tuple[str, str] | None:
-    """An accelerator that the machine has and JAX does not use, with what may help."""
-    if jax.default_backend() != "cpu" or jax.config.jax_platforms:  # pyrefly: ignore[missing-attribute]
-        return None
-    for name, files, extra, plugin in (
-        ("an NVIDIA GPU", "nvidia[0-9]*", "cuda", "jax_cuda12_plugin"),
-        ("a TPU", "accel[0-9]*", "tpu", "libtpu"),
-    ):
-        if any(Path("/dev").glob(files)):
-            installed = importlib.util.find_spec(plugin)
-            help_text = "its plugin is installed but does not start" if installed else f"make setup EXTRA={extra}"
-            return name, help_text
-    return None
-
-
-def _num_cores() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _stderr() -> rich.console.Console:

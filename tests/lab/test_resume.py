@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import struct
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from processes import finish, kill_and_resume, launch, left_by, wait_for_rows
+from tensorboardX.proto.event_pb2 import Event
 
 from jaxnn import models
 from jaxnn.lab import checkpoint, run
@@ -54,6 +56,43 @@ def test_a_finished_run_can_be_extended_where_that_changes_nothing(tmp_path, who
     assert left_by(folder) == left_by(whole)
     code, errors = finish(TOY, "--resume", folder)
     assert (code, "is finished already" in errors) == (0, True)
+
+
+def test_tensorboard_shows_the_log_also_of_a_resumed_run(tmp_path, whole):
+    folder = tmp_path / "run"
+    process = launch(TOY, "--pause", "0.2", "--tensorboard", "--out", folder)
+    wait_for_rows(process, folder, 3)
+    process.kill()
+    process.communicate()
+    assert finish(TOY, "--resume", folder, "--tensorboard")[0] == 0
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    expected = [("loss", row["step"], pytest.approx(row["loss"], rel=1e-6)) for row in rows]
+    assert scalars_in(folder / "tensorboard") == expected
+    assert left_by(folder) == left_by(whole)
+
+
+def scalars_in(folder):
+    """What the one file of events holds: records of a length, its checksum, an event, its checksum."""
+    (path,) = folder.iterdir()
+    content, scalars = path.read_bytes(), []
+    while content:
+        (size,) = struct.unpack("<Q", content[:8])
+        event = Event.FromString(content[12 : 12 + size])
+        scalars += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+        content = content[size + 16 :]
+    return scalars
+
+
+def test_a_resumed_run_remembers_what_it_ran_on_before(tmp_path, whole):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    (folder / "summary.json").unlink()
+    before = json.loads((folder / "environment.json").read_text())
+    for _ in range(2):
+        assert finish(TOY, "--resume", folder)[0] == 0
+        (folder / "summary.json").unlink()
+    earlier = json.loads((folder / "environment.json").read_text())["earlier"]
+    assert len(earlier) == 2
+    assert earlier[0] == before
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, whole):

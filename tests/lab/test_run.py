@@ -1,9 +1,15 @@
 import concurrent.futures
 import dataclasses
+import gzip
 import json
+import os
+import signal
 import sys
+import tempfile
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -24,6 +30,7 @@ class Config:
 
 def write_everything(settings, run):
     """An experiment."""
+    run.record(data_sha256={"toy": "abc"})
     run.log(step=1, loss=0.5)
     run.log(step=2, loss=0.25)
     run.save_figure("empty", Figure())
@@ -35,7 +42,7 @@ def write_everything(settings, run):
 
 def start(monkeypatch, *arguments, main=write_everything):
     monkeypatch.setattr(sys, "argv", ["toy", *map(str, arguments)])
-    run.start(Config, main, quick=Config(size=1), data_sha256={"toy": "abc"})
+    run.start(Config, main, quick=Config(size=1))
 
 
 def test_a_run_leaves_a_folder_that_tells_all(monkeypatch, tmp_path, capsys):
@@ -100,12 +107,67 @@ def test_a_folder_that_cannot_be_made_is_refused(monkeypatch, tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         start(monkeypatch, "--out", tmp_path / "file" / "run")
     assert error.value.code == 2
-    assert "cannot make the folder" in capsys.readouterr().err
+    assert "cannot write into the folder" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_into_is_refused(monkeypatch, capsys):
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o555)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root may write anywhere
+    try:
+        with pytest.raises(SystemExit) as error:
+            start(monkeypatch, "--out", folder)
+    finally:
+        os.seteuid(user)
+    assert error.value.code == 2
+    assert f"cannot write into the folder {folder} (Permission denied)" in capsys.readouterr().err
+    folder.rmdir()  # which only an empty folder allows
+
+
+def test_profile_traces_what_it_is_given(monkeypatch, tmp_path, capsys):
+    def trace(settings, this):
+        this.profile(lambda: jnp.ones(3) + 1)
+        return {}
+
+    start(monkeypatch, "--out", tmp_path / "without", main=trace)
+    assert not (tmp_path / "without" / "profile").exists()
+    start(monkeypatch, "--profile", "--out", tmp_path / "with", main=trace)
+    (path,) = (tmp_path / "with" / "profile").rglob("perfetto_trace.json.gz")
+    assert f"open {path} with" in capsys.readouterr().err
+    assert json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+
+
+def test_signals_wait_for_checkpoints_only_while_there_are_more_to_come(monkeypatch, tmp_path):
+    handlers = []
+
+    def train(settings, this):
+        for restore in (False, True):
+            if restore:
+                this.restore({}, [1])
+            with this.progress(1, unit="steps"):
+                handlers.append(signal.getsignal(signal.SIGINT))
+            handlers.append(signal.getsignal(signal.SIGINT))
+        return {}
+
+    start(monkeypatch, "--out", tmp_path / "run", main=train)
+    usual = signal.getsignal(signal.SIGINT)
+    assert [handler is usual for handler in handlers] == [True, True, False, True]
+
+
+def test_tensorboard_without_its_package_is_refused(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(config.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as error:
+        start(monkeypatch, "--tensorboard", "--out", tmp_path / "run")
+    assert error.value.code == 2
+    assert "pip install 'jaxnn[tensorboard]'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="JAX uses the accelerator")
 def test_an_accelerator_that_is_not_used_is_said_aloud(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(run.Path, "glob", lambda folder, pattern: iter(["it"] if pattern.startswith("nvidia") else []))
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: iter(["it"] if pattern.startswith("nvidia") else []))
     start(monkeypatch, "--out", tmp_path / "run", main=lambda settings, this: {})
     expected = "There is an NVIDIA GPU here, but JAX computes on the CPU: make setup EXTRA=cuda"
     assert expected in capsys.readouterr().err

@@ -50,12 +50,15 @@ def main(config: Config, run: Run) -> dict:
     net = training.init_train_state(jax.random.key(config.seed), model, optimizer, inputs)
     stops = [*range(config.every, config.num_steps, config.every), config.num_steps]
     net, step = run.restore(net, stops)
-    for stop in (stop for stop in stops if stop > step):
-        net, metrics = train(net, data, num_steps=stop - step)
-        run.log(step=stop, loss=metrics["loss"].mean().item())
-        run.checkpoint(stop, net)
-        time.sleep(config.pause)
-        step = stop
+    with run.progress(config.num_steps, unit="steps", done=step) as report:
+        for stop in (stop for stop in stops if stop > step):
+            net, metrics = train(net, data, num_steps=stop - step)
+            loss = metrics["loss"].mean().item()
+            run.log(step=stop, loss=loss)
+            run.checkpoint(stop, net)
+            report(stop, loss=loss)
+            time.sleep(config.pause)
+            step = stop
     return {"loss": run.read_log()[-1]["loss"], "train_seconds": time.perf_counter()}
 
 
