@@ -45,7 +45,7 @@ $(READY): pyproject.toml requirements.lock
 experiment: $(READY)  ## run one: make experiment NAME=mnist_cnn ARGS="--epochs 3"
 	@$(BIN)/python -m experiments $(NAME) $(ARGS)
 
-experiments: $(READY)  ## list the experiments
+experiments: $(READY)  ## list the experiments, with the time that each takes on 2 CPU cores
 	@$(BIN)/python -m experiments --list
 
 test: $(READY)  ## the tests

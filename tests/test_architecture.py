@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ ALLOWED = {  # room: the rooms that it may import
     "lab.config": set(),
     "lab.checkpoint": set(),
     "lab.plots": set(),
+    "lab.images": set(),
 }
 
 
@@ -89,6 +91,7 @@ def test_an_experiment_imports_no_other_and_is_documented(path):
     docstring = ast.get_docstring(ast.parse(path.read_text()))
     assert f"Run:    make experiment NAME={path.stem}" in docstring
     assert "Expect: " in docstring
+    assert re.search(r"^Time:   (\d+ (h|min|s) ?)+$", docstring, re.MULTILINE)
 
 
 def test_import_is_light_and_starts_no_backend():

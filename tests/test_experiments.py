@@ -1,6 +1,8 @@
 """Every experiment at toy size, as a user runs it, and the contract that all of them keep."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +13,10 @@ import numpy as np
 import pytest
 from processes import kill_and_resume, launch, left_by
 
-from experiments import mnist_cnn
-from jaxnn import cnn, metrics
-from jaxnn.lab import datasets, run
+from experiments import mnist_cnn, predict
+from jaxnn import cnn, metrics, training
+from jaxnn.lab import checkpoint, datasets, images, run
+from jaxnn.lab.config import BadUsageError
 from jaxnn.models import Model
 from jaxnn.types import Batch
 
@@ -34,16 +37,26 @@ def read(folder, name):
     return json.loads((folder / f"{name}.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def three_nets(tmp_path_factory):
+    """The folder of a run with seeds 0, 1 and 2."""
+    folder = tmp_path_factory.mktemp("runs") / "three"
+    done = experiment("mnist_cnn", "--quick", "--num-seeds", 3, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_an_experiment_keeps_the_contract_and_repeats_bit_for_bit(name, tmp_path):
+def test_an_experiment_keeps_the_contract_and_repeats_bit_for_bit(name, tmp_path, three_nets):
+    needed = {"predict": ["--run", three_nets]}.get(name, [])
     folders = tmp_path / "first", tmp_path / "second"
     for folder in folders:
-        done = experiment(name, "--quick", "--seed", 3, "--out", folder)
+        done = experiment(name, "--quick", "--seed", 3, "--out", folder, *needed)
         assert done.returncode == 0, done.stderr
         assert str(folder) in done.stderr
     summary, again = (read(folder, "summary") for folder in folders)
     assert all(value is None or isinstance(value, int | float | str) for value in summary.values())
-    assert [line.split()[0] for line in done.stdout.splitlines()] == list(summary)
+    assert [name for name in summary if name in done.stdout] == list(summary)
     measured, repeated = ({k: v for k, v in s.items() if not k.endswith("_seconds")} for s in (summary, again))
     assert measured == repeated
     assert folders[0].joinpath("metrics.jsonl").read_text() == folders[1].joinpath("metrics.jsonl").read_text()
@@ -52,15 +65,6 @@ def test_an_experiment_keeps_the_contract_and_repeats_bit_for_bit(name, tmp_path
     figures = list((folders[0] / "figures").iterdir())
     assert figures
     assert all(figure.read_bytes().startswith(b"\x89PNG") for figure in figures)
-
-
-@pytest.fixture(scope="module")
-def three_nets(tmp_path_factory):
-    """The folder of a run with seeds 0, 1 and 2."""
-    folder = tmp_path_factory.mktemp("runs") / "three"
-    done = experiment("mnist_cnn", "--quick", "--num-seeds", 3, "--out", folder)
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 def test_mnist_cnn_trains_several_nets_and_each_as_if_alone(tmp_path, three_nets):
@@ -226,7 +230,8 @@ def test_bad_usage_exits_with_2(arguments, message):
 def test_the_list_has_every_experiment_with_its_first_line():
     lines = experiment("--list").stdout.splitlines()
     assert [line.split()[0] for line in lines] == NAMES
-    assert all(len(line.split()) > 3 for line in lines)
+    assert all(len(line.split()) > 5 for line in lines)
+    assert re.search(r"^mnist_cnn +\d+ (min|s).* A convolutional network reads", "\n".join(lines), re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -256,3 +261,72 @@ def test_the_list_has_every_experiment_with_its_first_line():
 def test_mnist_cnn_refuses(setting, message):
     with pytest.raises(ValueError, match="^" + message.replace("...", r"\.\.\.")):
         mnist_cnn.Config(**setting)
+
+
+def test_predict_reads_digits_of_all_kinds(three_nets, tmp_path):
+    done = experiment("predict", "--run", three_nets, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    read_as = {Path(row["picture"]).stem.partition("_")[0]: row["digit"] for row in rows}
+    assert sum(read_as[name] == digit for digit, name in enumerate(names)) >= 9  # nets trained for seconds may miss one
+    probabilities = np.array([row["probabilities"] for row in rows])
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+
+    config, nets = run.load(three_nets)
+    digit = images.read_digit(ROOT / rows[0]["picture"])[1]
+    model = cnn.from_flax(cnn.CNN(config.channels, hidden_size=config.hidden_size))
+    logits, _ = jax.vmap(model.apply, (0, 0, None))(nets.params, nets.state, jnp.asarray(digit[None] / 255, np.float32))
+    np.testing.assert_allclose(probabilities[0], jax.nn.softmax(logits[:, 0]).mean(axis=0), rtol=1e-3)
+
+
+def test_predict_leaves_out_nets_that_diverged(three_nets, tmp_path):
+    _, nets = run.load(three_nets)
+    train_state = training.TrainState(**vars(nets.train_state))._replace(opt_state=())
+    train_state = train_state._replace(step=train_state.step - np.array([0, 7, 0]))  # the second net diverged
+    folder = tmp_path / "diverged"
+    folder.mkdir()
+    (folder / "config.json").write_text((three_nets / "config.json").read_text())
+    saved = training.EarlyStopping(**{**vars(nets), "train_state": train_state})
+    checkpoint.save(folder / "checkpoints" / "00000080", saved)
+    _, left = predict.load_nets(folder)
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(left)} == {2}
+    np.testing.assert_array_equal(jax.tree.leaves(left[0])[0], jax.tree.leaves(nets.params)[0][::2])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: ["--run", folder], "is no folder of a run with a checkpoint"),
+        (lambda folder: ["--images", folder / "missing.png"], "missing.png: No such file or directory"),
+        (lambda folder: ["--images", __file__], "it is no picture that can be read, such as a PNG or JPEG"),
+    ],
+)
+def test_predict_refuses(three_nets, tmp_path, make, message):
+    arguments = make(tmp_path)
+    if "--run" not in arguments:
+        arguments += ["--run", three_nets]
+    done = experiment("predict", *arguments, "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_predict_without_a_run_says_how_to_make_one(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadUsageError, match="train a net with make experiment NAME=mnist_cnn"):
+        predict.find_run(None)
+    for name in ("old", "new", "unfinished"):
+        (tmp_path / "runs" / "mnist_cnn" / name).mkdir(parents=True)
+    for age, name in enumerate(["new", "old"]):
+        summary = tmp_path / "runs" / "mnist_cnn" / name / "summary.json"
+        summary.touch()
+        os.utime(summary, (100 - age, 100 - age))
+    assert predict.find_run(None) == Path("runs/mnist_cnn/new")
+    assert predict.find_run(tmp_path) == tmp_path
+
+
+def test_predict_refuses_nets_that_read_no_digits(clothes):
+    with pytest.raises(BadUsageError, match="is no run of mnist_cnn on mnist"):
+        predict.load_nets(clothes)

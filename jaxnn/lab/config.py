@@ -92,7 +92,7 @@ def _read_config(name: str, config_class: type, path: Path):
 def _from_json(value, hint):
     """JSON has neither tuples nor paths."""
     if isinstance(value, list):
-        return tuple(value)
+        return tuple(_from_json(item, typing.get_args(hint)[0]) for item in value)
     if isinstance(value, str) and Path in (hint, *typing.get_args(hint)):
         return Path(value)
     return value

@@ -58,3 +58,31 @@ def confusion(matrix, class_names: Sequence[str], *, title: str = "") -> Figure:
     axis.set_xticks(ticks, class_names, rotation=90 if max(map(len, class_names)) > 3 else 0)
     axis.set_yticks(ticks, class_names)
     return figure
+
+
+def predictions(pictures, images, probabilities, titles: Sequence[str], class_names: Sequence[str]) -> Figure:
+    """A row for two examples: each picture, what the net sees of it, and its probabilities [examples, classes].
+
+    So many are drawn as there are titles.
+    """
+    num_rows = -(-len(titles) // 2)
+    figure = Figure(figsize=(12, 1.7 * num_rows + 0.4), layout="constrained")
+    axes = figure.subplots(num_rows, 6, squeeze=False, width_ratios=[1, 1, 2.4] * 2).reshape(-1, 3)
+    for axis in axes[len(titles) :].ravel():
+        axis.axis("off")
+    for (left, middle, right), picture, image, probs, title in zip(
+        axes, pictures, images, probabilities, titles, strict=False
+    ):
+        left.imshow(picture, cmap="gray", vmin=0, vmax=1)
+        left.set_title(title, fontsize=8)
+        middle.imshow(np.squeeze(image), cmap="gray_r")
+        for axis in (left, middle):
+            axis.set(xticks=[], yticks=[])
+        best = int(np.argmax(probs))
+        colours = ["tab:blue" if index == best else "silver" for index in range(len(probs))]
+        right.bar(range(len(probs)), probs, color=colours)
+        right.set_title(f"{class_names[best]}: {probs[best]:.1%}", fontsize=9)
+        right.set(ylim=(0, 1), yticks=[0, 0.5, 1])
+        right.set_xticks(range(len(probs)), class_names)
+        right.tick_params(labelsize=7)
+    return figure

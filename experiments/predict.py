@@ -1,0 +1,106 @@
+"""A trained network reads one's own pictures of digits.
+
+The deck (page 18) shows digits that others wrote. Here are your own: photographs or drawings, one digit each, of any
+size, dark on light or light on dark. They are made like MNIST's, and the nets of a run of mnist_cnn read them together:
+the probabilities are the mean over its nets.
+
+Run:    make experiment NAME=predict ARGS="--run runs/mnist_cnn/2026-11-23_01-11-44 --images my5.png my3.jpg"
+
+Expect: the ten pictures of docs/digits read right (1 net, seed 0 of mnist_cnn)
+
+Time:   5 s
+"""
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn import cnn
+from jaxnn.lab import datasets, images, plots, run
+from jaxnn.lab.checkpoint import CheckpointError
+from jaxnn.lab.config import BadUsageError
+
+EXAMPLES = Path(os.path.relpath(Path(__file__).parents[1] / "docs" / "digits"))
+NUM_DRAWN = 40
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is read, and by which nets."""
+
+    run: Path | None = None  # folder of a run of mnist_cnn; None is the newest finished one in runs/
+    images: tuple[Path, ...] = ()  # picture files, one digit each; none are those of docs/digits
+    seed: int = 0  # changes nothing: no number is drawn here
+
+
+def find_run(folder: Path | None) -> Path:
+    """The folder that was asked for, or the newest in which a run of mnist_cnn has finished."""
+    if folder is not None:
+        return folder
+    finished = sorted(Path("runs/mnist_cnn").glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
+    if not finished:
+        raise BadUsageError(
+            "no run of mnist_cnn has finished here: train a net with make experiment NAME=mnist_cnn, or name the "
+            "folder of a run with --run"
+        )
+    return finished[-1].parent
+
+
+def load_nets(folder: Path):
+    """The model of a run and its nets, without those that diverged."""
+    try:
+        config, nets = run.load(folder)
+    except CheckpointError as error:
+        raise BadUsageError(f"--run: {error}") from error
+    if (config.experiment, config.dataset) != ("mnist_cnn", "mnist"):
+        raise BadUsageError(f"--run: {folder} is no run of mnist_cnn on mnist, so its nets cannot read digits")
+    model = cnn.from_flax(cnn.CNN(config.channels, hidden_size=config.hidden_size, batch_norm=config.batch_norm))
+    left = np.asarray(nets.num_worse >= (config.patience or 1)) | (nets.train_state.step == nets.train_state.step.max())
+    return model, jax.tree.map(lambda leaf: leaf[left], (nets.params, nets.state))
+
+
+def read(paths):
+    """The pictures in grey, and made like MNIST's: uint8 [images, 28, 28, 1]."""
+    try:
+        pictures, digits = zip(*map(images.read_digit, paths), strict=True)
+    except images.PictureError as error:
+        raise BadUsageError(str(error)) from error
+    return pictures, np.stack(digits)
+
+
+def predict(model, nets, digits):
+    """The probabilities [images, classes], means over the nets; `digits` uint8 [images, 28, 28, 1]."""
+
+    def probabilities(net):
+        logits, _ = model.apply(*net, digits / 255)
+        return jax.nn.softmax(logits)
+
+    return jax.lax.map(probabilities, nets).mean(axis=0)
+
+
+def main(config: Config, this: run.Run) -> dict:
+    """Reads the pictures, says what they show, and draws what the nets saw."""
+    model, nets = load_nets(find_run(config.run))
+    paths = config.images or sorted(EXAMPLES.iterdir())
+    pictures, digits = read(paths)
+    probabilities = np.asarray(jax.jit(functools.partial(predict, model))(nets, jnp.asarray(digits)))
+    for path, probs in zip(paths, probabilities, strict=True):
+        this.log(picture=str(path), digit=int(probs.argmax()), probabilities=probs.tolist())
+    titles = [path.name for path in paths[:NUM_DRAWN]]
+    figure = plots.predictions(pictures, digits, probabilities, titles, datasets.CLASS_NAMES["mnist"])
+    this.save_figure("predictions", figure)
+    return {str(path): say(probs) for path, probs in zip(paths, probabilities, strict=True)}
+
+
+def say(probs) -> str:
+    """The three digits that are most probable; metrics.jsonl has them all."""
+    return "  ".join(f"{digit}: {probs[digit]:5.1%}" for digit in np.argsort(-probs)[:3])
+
+
+if __name__ == "__main__":
+    run.start(Config, main, quick=Config())

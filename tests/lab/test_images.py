@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxnn.lab import datasets, images
+
+DIGITS = datasets.mnist().validation.inputs[:40]
+
+
+def write_picture(path, digit, *, size=280, dark_on_light=True, margin=0, noise=0.0, file_format="png"):
+    """A large picture of a digit of MNIST, in a file."""
+    grey = np.pad(digit[..., 0], margin)
+    large = Image.fromarray(255 - grey if dark_on_light else grey).resize((size, size), Image.Resampling.BICUBIC)
+    paper = np.linspace(0, 20, size)[:, None] + np.random.default_rng(0).normal(0, noise, (size, size))
+    pixels = np.clip(np.asarray(large) * 0.8 + 10 + (paper if noise else 0), 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(path, file_format)
+    return path
+
+
+def difference(digits, others):
+    return np.abs(np.asarray(digits, float) - np.asarray(others, float)).mean() / 255
+
+
+@pytest.mark.parametrize(
+    ("settings", "allowed"),
+    [  # the mean difference per pixel between two neighbouring digits of MNIST is 0.14
+        ({"size": 28, "dark_on_light": False}, 0.015),
+        ({}, 0.035),
+        ({"dark_on_light": False, "margin": 20, "file_format": "jpeg"}, 0.035),
+        ({"size": 64, "margin": 6, "noise": 4.0}, 0.04),
+        ({"size": 1200, "margin": 30, "noise": 8.0, "file_format": "jpeg"}, 0.04),
+    ],
+)
+def test_a_picture_of_a_digit_of_mnist_becomes_that_digit(tmp_path, settings, allowed):
+    again = [images.read_digit(write_picture(tmp_path / "digit", digit, **settings))[1] for digit in DIGITS]
+    assert difference(again, DIGITS) < allowed
+    assert difference(again, np.roll(DIGITS, 1, axis=1)) > 2 * difference(again, DIGITS)  # not a pixel beside it
+    assert difference(again[1:], DIGITS[:-1]) > 0.1
+
+
+def test_a_bar_is_cropped_scaled_and_centred():
+    picture = np.ones((100, 200))
+    picture[30:70, 150:160] = 0.2
+    digit = images.like_mnist(picture)
+    assert (digit.shape, digit.dtype, digit.max()) == ((28, 28, 1), np.uint8, 255)
+    rows, columns = np.nonzero(digit[..., 0])
+    assert (rows.min(), rows.max()) == (4, 23)  # 20 pixels high, and a quarter as wide
+    assert columns.max() - columns.min() + 1 == 5
+    assert abs(np.average(columns, weights=digit[rows, columns, 0]) - 14) <= 0.5
+
+
+def test_dust_is_no_part_of_the_digit():
+    picture = np.ones((100, 100))
+    picture[40:80, 45:55] = 0
+    clean = images.like_mnist(picture)
+    picture[8:10, 8:10] = 0
+    np.testing.assert_array_equal(images.like_mnist(picture), clean)
+
+
+def test_transparency_is_paper_and_a_turned_photograph_is_turned_back(tmp_path):
+    ink = np.zeros((60, 40, 4), np.uint8)
+    ink[10:50, 15:25, 3] = 255
+    Image.fromarray(ink).save(tmp_path / "ink.png")
+    picture = images.read_picture(tmp_path / "ink.png")
+    assert (picture[0, 0], picture[30, 20]) == (1, 0)
+    turned = Image.fromarray((255 * picture).astype(np.uint8)).rotate(90, expand=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned clockwise by 90 degrees
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    again = images.read_picture(tmp_path / "turned.jpg")
+    assert again.shape == (60, 40)
+    assert difference(255 * again, 255 * picture) < 0.02
+
+
+@pytest.mark.parametrize("picture", [np.ones((50, 50)), np.full((50, 50), 0.3), np.ones((1, 1)), np.eye(50) * 0.01])
+def test_a_picture_of_nothing_is_refused(picture):
+    with pytest.raises(images.PictureError, match="there is no digit, only background"):
+        images.like_mnist(picture)
+
+
+def test_what_is_no_picture_is_refused_by_name(tmp_path):
+    (tmp_path / "text.png").write_text("not a picture")
+    Image.new("L", (40, 40), 200).save(tmp_path / "blank.png")
+    whole = write_picture(tmp_path / "whole", DIGITS[0]).read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    for name, message in [
+        ("text.png", "it is no picture that can be read"),
+        ("cut.png", "it is no picture that can be read"),
+        ("missing.png", "No such file"),
+        ("", "Is a directory"),
+        ("blank.png", "there is no digit"),
+    ]:
+        with pytest.raises(images.PictureError, match=rf"^{tmp_path / name}: {message}"):
+            images.read_digit(tmp_path / name)
