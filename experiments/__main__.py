@@ -5,8 +5,11 @@ import difflib
 import os
 import re
 import runpy
+import signal
 import sys
 from pathlib import Path
+
+signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))  # while the imports take their time
 
 # Before jaxlib loads: 0.10 logs false alarms for every program that it takes from the cache (jax-ml/jax#38445).
 if not any(Path("/dev").glob("nvidia[0-9]*")):  # there, its errors are worth reading
@@ -23,7 +26,8 @@ def main():
         sys.argv[:2] = [name]
         runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
     elif name in ("--list", "--help", "-h"):
-        sys.stdout.write("".join(f"{name:14}{time_of(name):12}{first_line(name)}\n" for name in names))
+        width = max(map(len, names)) + 2
+        sys.stdout.write("".join(f"{name:{width}}{time_of(name):12}{first_line(name)}\n" for name in names))
     else:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f": did you mean {near[0]}?" if near else f"; there are: {', '.join(names)}"

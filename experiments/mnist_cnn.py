@@ -180,9 +180,10 @@ def load_data(config: Config, run: Run) -> datasets.Splits:
 
 
 def train_nets(config: Config, run: Run, model, predict, train: Batch, validation: Batch):
-    """The nets, with a look at the validation set and a checkpoint after each stretch; and which of them are left."""
+    """The nets, trained stretch by stretch, with a look at the validation set and a checkpoint after each."""
     optimizer, loss_fn = make_optimizer(config), make_loss(config, model)
     patience = config.patience or 1  # without early stopping, the later look counts as the better
+    is_training = functools.partial(training.is_training, patience=patience)
 
     # One program for all nets, one net after the other: side by side, their convolutions would be several times slower.
     @jax.jit
@@ -213,27 +214,31 @@ def train_nets(config: Config, run: Run, model, predict, train: Batch, validatio
     nets = init(jax.vmap(jax.random.key)(jnp.array(seeds)), scale(train.inputs[:1]))
     nets, step = run.restore(nets, config.stops)
     run.profile(lambda: train_stretch(nets.train_state, np.arange(len(seeds)) == 0, train, 10))
-    images_per_step = config.batch_size * config.num_seeds
-    with run.progress(config.num_steps * images_per_step, unit="images", done=step * images_per_step) as report:
+    total, done = (num_steps * config.num_seeds * config.batch_size for num_steps in (config.num_steps, step))
+    with run.progress(total, unit="images", done=done) as report:
         for stop in (stop for stop in config.stops if stop > step):
-            active = np.asarray((nets.num_worse < patience) & (nets.train_state.step == step))
+            active = np.asarray(is_training(nets))
             if not active.any():
                 break
             train_states, steps = train_stretch(nets.train_state, active, train, stop - step)
             losses, accuracy = np.asarray(steps["loss"]), np.asarray(accuracies(train_states, validation))
             finite = active & (np.asarray(train_states.step) == stop)
             nets = look(nets, train_states, np.where(finite, accuracy if config.patience else stop, np.nan))
+            stopped = active & ~np.asarray(is_training(nets)) & finite
             for net in np.flatnonzero(active):
                 row = {"train_loss": losses[net].mean().item(), "validation_accuracy": accuracy[net].item()}
                 run.log(step=stop, seed=seeds[net], **(row if finite[net] else dict.fromkeys(row)))
+            for net in np.flatnonzero(active & ~finite):
+                run.say(say_divergence(config, seeds[net], train_states.step[net].item(), losses[net], step))
+            for net in np.flatnonzero(stopped):
+                run.say(f"seed {seeds[net]} stopped at step {stop:,}, its best was at step {nets.step[net]:,}")
             run.checkpoint(stop, nets)
+            done += active.sum() * (stop - step) * config.batch_size
             if finite.any():
                 means = {"loss": losses[finite].mean(), "val_accuracy": accuracy[finite].mean()}
-                report(stop * images_per_step, step=stop, **means)
-            elif not (nets.num_worse >= patience).any():
-                raise RunFailedError(say_divergence(config, train_states.step, losses, step))
+                report(done, step=stop, **means)
             step = stop
-    return nets, np.asarray((nets.num_worse >= patience) | (nets.train_state.step == step))
+    return nets
 
 
 def main(config: Config, run: Run) -> dict:
@@ -251,8 +256,9 @@ def main(config: Config, run: Run) -> dict:
 
         return lax.map(logits, nets)
 
-    nets, left = train_nets(config, run, model, predict, train, validation)
+    nets = train_nets(config, run, model, predict, train, validation)
     train_seconds = run.train_seconds()
+    left = ~np.asarray(nets.failed)
     if not left.any():
         raise RunFailedError("no net of this run is left, all diverged: begin a new one with a lower --learning-rate")
     logits = np.asarray(predict(nets, test.inputs))[left]
@@ -268,23 +274,19 @@ def main(config: Config, run: Run) -> dict:
         "num_seeds": config.num_seeds,
         "num_diverged": int((~left).sum()),
         "num_parameters": sum(leaf[0].size for leaf in jax.tree.leaves(nets.params)),
-        "num_steps": round(np.mean([*kept_steps.values()])),
+        "num_steps": nets.train_state.step.max().item(),
+        "kept_step": np.mean([*kept_steps.values()]).item(),
         "train_seconds": train_seconds,
         "train_per_seed_seconds": train_seconds / config.num_seeds,
     }
 
 
-def say_divergence(config: Config, diverged_at, losses, first: int) -> str:
-    """Where each net diverged; `losses` [nets, steps] are those of the stretch that began with step `first`.
-
-    A net that had diverged before met its batch again in the first step of the stretch.
-    """
-    places = [
-        f"seed {config.seed + index} at step {step} (loss {net_losses[max(step - first, 0)]:.4g}, "
-        f"learning rate {make_schedule(config)(step):.4g})"
-        for index, (step, net_losses) in enumerate(zip(diverged_at.tolist(), np.asarray(losses), strict=True))
-    ]
-    return f"the loss or its gradient is no longer finite: {', '.join(places)}. Lower --learning-rate"
+def say_divergence(config: Config, seed: int, step: int, losses, first: int) -> str:
+    """Where the net of a seed diverged; `losses` are those of the stretch that began with step `first`."""
+    return (
+        f"seed {seed} diverged at step {step}: its loss ({losses[step - first]:.4g}) or the gradient is no longer "
+        f"finite, at learning rate {make_schedule(config)(step):.4g}"
+    )
 
 
 def draw(run: Run, test: Batch, probabilities: np.ndarray, class_names: Sequence[str]):

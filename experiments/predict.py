@@ -12,6 +12,7 @@ Time:   5 s
 """
 
 import functools
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,22 +34,28 @@ NUM_DRAWN = 40
 class Config:
     """What is read, and by which nets."""
 
-    run: Path | None = None  # folder of a run of mnist_cnn; None is the newest finished one in runs/
+    run: Path | None = None  # folder of a run of mnist_cnn; None is the newest finished one on mnist in runs/
     images: tuple[Path, ...] = ()  # picture files, one digit each; none are those of docs/digits
     seed: int = 0  # changes nothing: no number is drawn here
 
 
 def find_run(folder: Path | None) -> Path:
-    """The folder that was asked for, or the newest in which a run of mnist_cnn has finished."""
+    """The folder that was asked for, or the newest in runs/ in which a run of mnist_cnn on MNIST has finished."""
     if folder is not None:
         return folder
-    finished = sorted(Path("runs/mnist_cnn").glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
-    if not finished:
+    finished = sorted(Path("runs").rglob("summary.json"), key=lambda path: path.stat().st_mtime)
+    folders = [path.parent for path in finished if reads_digits(json.loads(path.with_name("config.json").read_text()))]
+    if not folders:
         raise BadUsageError(
             "no run of mnist_cnn has finished here: train a net with make experiment NAME=mnist_cnn, or name the "
             "folder of a run with --run"
         )
-    return finished[-1].parent
+    return folders[-1]
+
+
+def reads_digits(config: dict) -> bool:
+    """Whether a run of this configuration is one of mnist_cnn on MNIST."""
+    return (config.get("experiment"), config.get("dataset")) == ("mnist_cnn", "mnist")
 
 
 def load_nets(folder: Path):
@@ -57,19 +64,26 @@ def load_nets(folder: Path):
         config, nets = run.load(folder)
     except CheckpointError as error:
         raise BadUsageError(f"--run: {error}") from error
-    if (config.experiment, config.dataset) != ("mnist_cnn", "mnist"):
+    if not reads_digits(vars(config)):
         raise BadUsageError(f"--run: {folder} is no run of mnist_cnn on mnist, so its nets cannot read digits")
+    left = ~nets.failed
+    if not left.any():
+        raise BadUsageError(f"--run: all nets of {folder} diverged, there is none to read with")
     model = cnn.from_flax(cnn.CNN(config.channels, hidden_size=config.hidden_size, batch_norm=config.batch_norm))
-    left = np.asarray(nets.num_worse >= (config.patience or 1)) | (nets.train_state.step == nets.train_state.step.max())
     return model, jax.tree.map(lambda leaf: leaf[left], (nets.params, nets.state))
 
 
 def read(paths):
-    """The pictures in grey, and made like MNIST's: uint8 [images, 28, 28, 1]."""
-    try:
-        pictures, digits = zip(*map(images.read_digit, paths), strict=True)
-    except images.PictureError as error:
-        raise BadUsageError(str(error)) from error
+    """The pictures in grey, and made like MNIST's: uint8 [images, 28, 28, 1]; all that cannot be read are named."""
+    read, errors = [], []
+    for path in paths:
+        try:
+            read.append(images.read_digit(path))
+        except images.PictureError as error:
+            errors.append(str(error))
+    if errors:
+        raise BadUsageError("\n".join(errors))
+    pictures, digits = zip(*read, strict=True)
     return pictures, np.stack(digits)
 
 
@@ -85,21 +99,31 @@ def predict(model, nets, digits):
 
 def main(config: Config, this: run.Run) -> dict:
     """Reads the pictures, says what they show, and draws what the nets saw."""
-    model, nets = load_nets(find_run(config.run))
+    folder = find_run(config.run)
+    model, nets = load_nets(folder)
+    num_nets = len(jax.tree.leaves(nets)[0])
+    finished = "" if (folder / "summary.json").exists() else ", which has not finished"
+    this.say(f"read by {num_nets} net{'s' * (num_nets > 1)} of {folder}{finished}")
     paths = config.images or sorted(EXAMPLES.iterdir())
     pictures, digits = read(paths)
     probabilities = np.asarray(jax.jit(functools.partial(predict, model))(nets, jnp.asarray(digits)))
     for path, probs in zip(paths, probabilities, strict=True):
         this.log(picture=str(path), digit=int(probs.argmax()), probabilities=probs.tolist())
+        this.say(f"{path}: {say(probs)}")
     titles = [path.name for path in paths[:NUM_DRAWN]]
     figure = plots.predictions(pictures, digits, probabilities, titles, datasets.CLASS_NAMES["mnist"])
     this.save_figure("predictions", figure)
-    return {str(path): say(probs) for path, probs in zip(paths, probabilities, strict=True)}
+    return {
+        "num_pictures": len(paths),
+        "num_nets": num_nets,
+        "run": str(folder),
+        "mean_largest_probability": probabilities.max(axis=1).mean().item(),
+    }
 
 
 def say(probs) -> str:
-    """The three digits that are most probable; metrics.jsonl has them all."""
-    return "  ".join(f"{digit}: {probs[digit]:5.1%}" for digit in np.argsort(-probs)[:3])
+    """All digits, the most probable first."""
+    return ", ".join(f"{digit} {probs[digit]:.1%}" for digit in np.argsort(-probs))
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def _all_finite(tree: PyTree) -> Bool[Array, ""]:
 class EarlyStopping(NamedTuple):
     """A training, and the best that it has had: `params` and `state` at `step`, when the score was `score`.
 
-    `num_worse` looks have followed that were no better.
+    `num_worse` looks have followed that were no better. `failed` is a training whose score was NaN once.
     """
 
     train_state: TrainState
@@ -100,12 +100,14 @@ class EarlyStopping(NamedTuple):
     step: Int[Array, ""]
     score: Float[Array, ""]
     num_worse: Int[Array, ""]
+    failed: Bool[Array, ""]
 
 
 def init_early_stopping(train_state: TrainState) -> EarlyStopping:
     """Nothing has been looked at yet."""
     now = train_state.params, train_state.state, train_state.step
-    return EarlyStopping(train_state, *now, score=jnp.array(-jnp.inf), num_worse=jnp.zeros((), jnp.int32))
+    score, num_worse, failed = jnp.array(-jnp.inf), jnp.zeros((), jnp.int32), jnp.array(False)
+    return EarlyStopping(train_state, *now, score, num_worse, failed)
 
 
 def update_early_stopping(
@@ -113,18 +115,24 @@ def update_early_stopping(
 ) -> EarlyStopping:
     """One look at a training on validation data, where a higher `score` is better (Prechelt, "Early stopping", 1998).
 
-    After `patience` looks in a row without a better score, the training has stopped: nothing changes any more. A score
-    of NaN, such as of a training that diverged, is neither better nor worse.
+    After `patience` looks in a row without a better score, the training has stopped: nothing changes any more. Nor does
+    it after a score of NaN, by which the caller says that the training has failed; its best is what it was before.
     """
     if patience < 1:
         raise ValueError(f"update_early_stopping: patience must be 1 or more, not {patience}")
     score = jnp.asarray(score, stopping.score.dtype)
     better = score > stopping.score
-    num_worse = jnp.where(better, 0, stopping.num_worse + ~jnp.isnan(score))
+    failed = jnp.isnan(score)
+    num_worse = jnp.where(better, 0, stopping.num_worse + ~failed)
     now = train_state.params, train_state.state, train_state.step, score
     params, state, step, score = jax.tree.map(functools.partial(jnp.where, better), now, stopping[1:5])
-    looked = EarlyStopping(train_state, params, state, step, score, num_worse)
-    return jax.tree.map(functools.partial(jnp.where, stopping.num_worse < patience), looked, stopping)
+    looked = EarlyStopping(train_state, params, state, step, score, num_worse, failed)
+    return jax.tree.map(functools.partial(jnp.where, is_training(stopping, patience=patience)), looked, stopping)
+
+
+def is_training(stopping: EarlyStopping, *, patience: int) -> Bool[Array, "..."]:
+    """Whether the training, or each of many, goes on: it has neither stopped nor failed."""
+    return (stopping.num_worse < patience) & ~stopping.failed
 
 
 def map_batches(fn: Callable, data: PyTree, *, batch_size: int) -> PyTree:

@@ -56,7 +56,7 @@ def test_an_experiment_keeps_the_contract_and_repeats_bit_for_bit(name, tmp_path
         assert str(folder) in done.stderr
     summary, again = (read(folder, "summary") for folder in folders)
     assert all(value is None or isinstance(value, int | float | str) for value in summary.values())
-    assert [name for name in summary if name in done.stdout] == list(summary)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(summary)
     measured, repeated = ({k: v for k, v in s.items() if not k.endswith("_seconds")} for s in (summary, again))
     assert measured == repeated
     assert folders[0].joinpath("metrics.jsonl").read_text() == folders[1].joinpath("metrics.jsonl").read_text()
@@ -78,12 +78,6 @@ def test_mnist_cnn_trains_several_nets_and_each_as_if_alone(tmp_path, three_nets
     assert three[2::3] == last
 
 
-def test_mnist_cnn_killed_and_resumed_is_mnist_cnn_unbroken(tmp_path, three_nets):
-    settings = ["--quick", "--num-seeds", 3]
-    kill_and_resume([*COMMAND, "mnist_cnn"], *settings, folder=tmp_path / "killed", num_rows=12, num_kills=2)
-    assert left_by(tmp_path / "killed") == left_by(three_nets)
-
-
 @pytest.fixture(scope="module")
 def clothes(tmp_path_factory):
     """The folder of a run that stopped early, of two nets on Fashion-MNIST."""
@@ -91,6 +85,8 @@ def clothes(tmp_path_factory):
     settings = ["--dataset", "fashion_mnist", "--schedule", "constant", "--epochs", 20, "--patience", 1]
     done = experiment("mnist_cnn", "--quick", *settings, "--num-seeds", 2, "--out", folder)
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    assert re.search(r"^seed 1 stopped at step [68]0, its best was at step [46]0$", done.stderr, re.MULTILINE)
     return folder
 
 
@@ -116,6 +112,48 @@ def test_mnist_cnn_stops_early_and_keeps_the_best(clothes):
     assert read(clothes, "environment")["data_sha256"] == datasets.SHA256["fashion_mnist"]
 
 
+def test_mnist_cnn_killed_and_resumed_is_mnist_cnn_unbroken(tmp_path, clothes):
+    settings = ["--quick", "--dataset", "fashion_mnist", "--schedule", "constant", "--epochs", 20, "--patience", 1]
+    folder = tmp_path / "killed"
+    num_rows = len((clothes / "metrics.jsonl").read_text().splitlines())
+    command = [*COMMAND, "mnist_cnn"]
+    kill_and_resume(command, *settings, "--num-seeds", 2, folder=folder, num_rows=num_rows, num_kills=2)
+    assert left_by(folder) == left_by(clothes)
+
+
+@pytest.mark.parametrize("patience", [None, 1])
+def test_mnist_cnn_goes_on_without_the_net_that_diverged(tmp_path, monkeypatch, capsys, patience):
+    sizes = {"channels": (2, 2), "hidden_size": 4, "batch_norm": False}
+    config = mnist_cnn.Config(
+        num_train=40, batch_size=10, epochs=3, eval_every=5, num_seeds=3, patience=patience, **sizes
+    )
+    model = cnn.from_flax(cnn.CNN((2, 2), hidden_size=4, batch_norm=False))
+    images = jax.random.randint(jax.random.key(0), (40, 28, 28, 1), 0, 256).astype(jnp.uint8)
+    batch = Batch(images, jnp.arange(40) % 10)
+    initial = [model.init(jax.random.split(jax.random.key(seed))[0], images / 255)[0] for seed in range(3)]
+    loss_fn = mnist_cnn.make_loss(config, model)
+
+    def diverge_for_seed_1(params, state, batch, keys):
+        losses, state = loss_fn(params, state, batch, keys)
+        first = params["Conv_0"]["kernel"][0, 0, 0, 0] - initial[1]["Conv_0"]["kernel"][0, 0, 0, 0]
+        return jnp.where(jnp.abs(first) < 1e-9, jnp.nan, losses), state
+
+    def predict(nets, inputs):
+        return jax.vmap(lambda net: model.apply(net.params, net.state, inputs / 255)[0])(nets)
+
+    monkeypatch.setattr(mnist_cnn, "make_loss", lambda config, model: diverge_for_seed_1)
+    nets = mnist_cnn.train_nets(config, run.Run(tmp_path), model, predict, batch, batch)
+    assert nets.failed.tolist() == [False, True, False]
+    assert nets.step[1] == 0
+    jax.tree.map(lambda net, begin: np.testing.assert_array_equal(net[1], begin), nets.params, initial[1])
+    assert "seed 1 diverged at step 0: its loss (nan)" in capsys.readouterr().err
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["seed"] == 1] == [5]
+    assert all((row["train_loss"] is None) == (row["seed"] == 1) for row in rows)
+    if patience is None:
+        assert nets.step.tolist() == [12, 0, 12]
+
+
 def test_mnist_cnn_that_diverges_says_so(tmp_path):
     arguments = [
         "--quick",
@@ -129,9 +167,9 @@ def test_mnist_cnn_that_diverges_says_so(tmp_path):
     ]
     done = experiment("mnist_cnn", *arguments)
     assert done.returncode == 1
-    assert (
-        "no longer finite: seed 0 at step 1 (loss nan, learning rate 4.411e+28). Lower --learning-rate" in done.stderr
-    )
+    said = "seed 0 diverged at step 1: its loss (nan) or the gradient is no longer finite, at learning rate 4.411e+28"
+    assert said in done.stderr
+    assert "no net of this run is left, all diverged: begin a new one with a lower --learning-rate" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -282,23 +320,31 @@ def test_predict_reads_digits_of_all_kinds(three_nets, tmp_path):
 
 def test_predict_leaves_out_nets_that_diverged(three_nets, tmp_path):
     _, nets = run.load(three_nets)
-    train_state = training.TrainState(**vars(nets.train_state))._replace(opt_state=())
-    train_state = train_state._replace(step=train_state.step - np.array([0, 7, 0]))  # the second net diverged
-    folder = tmp_path / "diverged"
-    folder.mkdir()
-    (folder / "config.json").write_text((three_nets / "config.json").read_text())
-    saved = training.EarlyStopping(**{**vars(nets), "train_state": train_state})
-    checkpoint.save(folder / "checkpoints" / "00000080", saved)
-    _, left = predict.load_nets(folder)
-    assert {leaf.shape[0] for leaf in jax.tree.leaves(left)} == {2}
-    np.testing.assert_array_equal(jax.tree.leaves(left[0])[0], jax.tree.leaves(nets.params)[0][::2])
+    for failed in ([False, True, False], [True, True, True]):
+        folder = tmp_path / str(sum(failed))
+        folder.mkdir()
+        (folder / "config.json").write_text((three_nets / "config.json").read_text())
+        saved = {**vars(nets), "train_state": None, "failed": np.array(failed)}
+        checkpoint.save(folder / "checkpoints" / "00000080", training.EarlyStopping(**saved))
+    _, (params, _) = predict.load_nets(tmp_path / "1")
+    jax.tree.map(np.testing.assert_array_equal, params, jax.tree.map(lambda leaf: leaf[::2], nets.params))
+    with pytest.raises(BadUsageError, match=r"all nets of .* diverged"):
+        predict.load_nets(tmp_path / "3")
+
+
+def write_other_run(folder):
+    checkpoint.save(folder / "checkpoints" / "00000001", {"weight": np.ones(3)})
+    (folder / "config.json").write_text('{"experiment": "another"}')
+    return folder
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda folder: ["--run", folder], "is no folder of a run with a checkpoint"),
+        (lambda folder: ["--run", write_other_run(folder / "other")], "is no run of mnist_cnn on mnist"),
         (lambda folder: ["--images", folder / "missing.png"], "missing.png: No such file or directory"),
+        (lambda folder: ["--images", folder, folder / "lost.png"], "lost.png: No such file or directory"),  # the second
         (lambda folder: ["--images", __file__], "it is no picture that can be read, such as a PNG or JPEG"),
     ],
 )
@@ -322,8 +368,11 @@ def test_predict_without_a_run_says_how_to_make_one(monkeypatch, tmp_path):
     for age, name in enumerate(["new", "old"]):
         summary = tmp_path / "runs" / "mnist_cnn" / name / "summary.json"
         summary.touch()
+        (summary.parent / "config.json").write_text('{"experiment": "mnist_cnn", "dataset": "mnist"}')
         os.utime(summary, (100 - age, 100 - age))
     assert predict.find_run(None) == Path("runs/mnist_cnn/new")
+    (tmp_path / "runs/mnist_cnn/new/config.json").write_text('{"experiment": "mnist_cnn", "dataset": "fashion_mnist"}')
+    assert predict.find_run(None) == Path("runs/mnist_cnn/old")
     assert predict.find_run(tmp_path) == tmp_path
 
 

@@ -280,7 +280,7 @@ def look_all(scores, *, patience):
         ([0.1, 0.3, 0.2, 0.3], 2, 2, 4, 2),  # a tie is not better
         ([0.1, 0.3, 0.2, 0.2, 0.9, 0.9], 2, 2, 4, 2),  # what comes after the stop is not looked at
         ([0.3, 0.2, 0.4, 0.2], 2, 3, 4, 1),  # a better one ends the count
-        ([0.3, jnp.nan, jnp.nan, 0.4], 1, 4, 4, 0),  # no score, no look
+        ([0.3, 0.2, jnp.nan, 0.4], 2, 1, 3, 1),  # what has failed stays as it is
         ([jnp.nan], 1, 0, 1, 0),
     ],
 )
@@ -288,6 +288,8 @@ def test_early_stopping_keeps_the_best(scores, patience, best, last, num_worse):
     stopping = look_all(scores, patience=patience)
     assert (stopping.params, stopping.step) == (best, best)
     assert (stopping.train_state.step, stopping.num_worse) == (last, num_worse)
+    assert stopping.failed == any(np.isnan(scores))
+    assert training.is_training(stopping, patience=patience) == (num_worse < patience and not stopping.failed)
 
 
 def test_early_stopping_of_several_trainings_is_that_of_each():

@@ -25,7 +25,7 @@ class Options:
     resume: Path | None = None  # go on with the run in this folder, whose settings it keeps
     from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None  # another run's config.json, to repeat it
     tensorboard: bool = False  # write the log for TensorBoard too, into the folder's tensorboard/
-    profile: bool = False  # first trace some steps with JAX's profiler, into the folder's profile/
+    profile: bool = False  # first trace some steps of the training with JAX's profiler, into the folder's profile/
 
 
 def require(config: Any, name: str, condition: bool, allowed: str):
@@ -59,12 +59,18 @@ def parse_command_line(name: str, config_class: type, quick: Any) -> tuple[Optio
     except ValueError as error:
         raise BadUsageError(str(error)) from error
     options, config = parsed.run, parsed.config
-    if sum(map(bool, (options.resume, options.from_, options.quick))) > 1 or (options.resume and options.out):
-        raise BadUsageError("--resume, --from and --quick exclude one another, and --resume excludes --out")
+    exclusive = {"--resume": options.resume, "--from": options.from_, "--quick": options.quick}
+    given = [flag for flag, value in exclusive.items() if value]
+    given += ["--out"] if options.resume and options.out else []
+    if len(given) > 1:
+        raise BadUsageError(f"{' and '.join(given)} exclude each other: give one of them")
     if options.tensorboard and not importlib.util.find_spec("tensorboardX"):
-        raise BadUsageError("--tensorboard needs the package tensorboardX: pip install 'jaxnn[tensorboard]'")
+        raise BadUsageError("--tensorboard needs the package tensorboardX: pip install tensorboardX")
     if options.resume and config != default and not _may_extend(config, default):
-        raise BadUsageError(f"{options.resume} cannot go on with other settings: {_differences(config, default)}")
+        raise BadUsageError(
+            f"{options.resume} cannot go on with other settings: {_differences(config, default)}; only a run whose "
+            "schedule does not depend on its length can be made longer"
+        )
     return options, config, config != default
 
 

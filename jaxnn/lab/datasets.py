@@ -153,10 +153,10 @@ def _prepare(images: ImageSet, data_dir: Path) -> dict[str, np.ndarray]:
     except Exception as error:  # TFDS and array_record raise whatever their layers raise
         arrays, reason = {}, f"{type(error).__name__}: {error}"
     if reason:
+        version = max((data_dir / images.name).glob("*.*.*"), default=data_dir / images.name)
         raise DatasetNotFoundError(
-            f"{images.name}: the version in {data_dir / images.name} is damaged or holds something else than TFDS's "
-            f"{images.name} as array_record: remove that version, or name another data folder with --data-dir or "
-            f"JAXNN_DATA_DIR ({reason.strip()})"
+            f"{images.name}: {version} is damaged or holds something else than TFDS's {images.name} as array_record: "
+            f"remove that folder, or name another data folder with --data-dir or JAXNN_DATA_DIR ({reason.strip()})"
         )
     return arrays
 

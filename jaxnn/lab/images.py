@@ -23,13 +23,24 @@ def read_picture(path: str | os.PathLike) -> Float[np.ndarray, "height width"]:
 
     try:
         with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file).convert("RGBA")  # as the camera was held
+            picture = _in_eight_bits(ImageOps.exif_transpose(file)).convert("RGBA")  # as the camera was held
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or "it is no picture that can be read, such as a PNG or JPEG"
         raise PictureError(f"{path}: {reason}") from error
     picture.thumbnail((_MAX_PIXELS, _MAX_PIXELS))
     paper = Image.new("RGBA", picture.size, "white")
     return np.asarray(Image.alpha_composite(paper, picture).convert("L"), float) / 255
+
+
+def _in_eight_bits(picture):
+    """Pictures with more bits per pixel, such as those of scanners, which Pillow would clip."""
+    from PIL import Image
+
+    if picture.mode not in ("F", "I") and not picture.mode.startswith("I;"):
+        return picture
+    pixels = np.asarray(picture, float)
+    white = next((white for white in (1, 255, 65535) if pixels.max() <= white), pixels.max())
+    return Image.fromarray(np.clip(255 * pixels / white, 0, 255).astype(np.uint8))
 
 
 def read_digit(
@@ -61,13 +72,10 @@ def _find_ink(picture):
     """How much ink each pixel has, 0 to 1, and where the strokes are; specks of dust are left out."""
     from scipy import ndimage
 
-    margin = max(1, min(picture.shape) // 20)
-    inside = np.zeros(picture.shape, bool)
-    inside[margin:-margin, margin:-margin] = True
-    difference = picture - np.median(picture[~inside])
-    if np.sum(np.minimum(difference, 0)) < -np.sum(np.maximum(difference, 0)):
-        difference = -difference  # dark on light
+    difference = picture - _background(picture)
     smooth = ndimage.gaussian_filter(difference, sigma=max(picture.shape) / 400)
+    if -smooth.min() > smooth.max():  # dark on light
+        difference, smooth = -difference, -smooth
     if smooth.max() < 0.05:
         raise PictureError("there is no digit, only background")
     parts, _ = ndimage.label(smooth > 0.4 * smooth.max(), structure=np.ones((3, 3)))
@@ -76,6 +84,20 @@ def _find_ink(picture):
     near = ndimage.binary_dilation(drawn, iterations=1 + max(picture.shape) // 200)  # the soft edges of strokes
     full = np.median(difference[drawn])
     return np.where(near, np.clip(difference / full, 0, 1), 0), drawn
+
+
+def _background(picture):
+    """The paper, however the light falls: the plane through the edge of the picture, whatever ink reaches it."""
+    margin = max(1, min(picture.shape) // 20)
+    edge = np.ones(picture.shape, bool)
+    edge[margin:-margin, margin:-margin] = False
+    rows, columns = np.indices(picture.shape)
+    terms = np.stack([np.ones(picture.shape), rows / len(picture), columns / picture.shape[1]], axis=-1)
+    for _ in range(3):
+        plane = terms @ np.linalg.lstsq(terms[edge], picture[edge], rcond=None)[0]
+        error = np.abs(picture - plane)
+        edge &= error <= 2 * np.median(error[edge]) + 0.02
+    return plane
 
 
 def _fit_into_box(ink):

@@ -26,13 +26,13 @@ def curves(steps, quantities: Mapping[str, np.ndarray], *, xlabel: str = "step")
     figure = Figure(figsize=(5 * len(quantities), 3.6), layout="constrained")
     axes = figure.subplots(1, len(quantities), squeeze=False)[0]
     for axis, (name, values) in zip(axes, quantities.items(), strict=True):
-        values = np.asarray(values)
-        mean = np.nanmean(values, axis=0)  # a run that diverged leaves gaps
+        values = np.ma.masked_invalid(values)  # a run that diverged or stopped leaves gaps
+        mean, several = values.mean(axis=0), values.count(axis=0) > 1
         if len(values) > 1:
-            sd = np.nanstd(values, axis=0, ddof=1)
+            sd = np.ma.masked_where(~several, values.std(axis=0, ddof=1))
             axis.plot(steps, values.T, color="tab:blue", linewidth=0.6, alpha=0.5)
             axis.fill_between(steps, mean - sd, mean + sd, color="tab:blue", alpha=0.2, label="± sd")
-        axis.plot(steps, mean, color="tab:blue", linewidth=2, label=f"mean of {len(values)}")
+        axis.plot(steps, mean, color="tab:blue", linewidth=2, label="mean")
         axis.set(xlabel=xlabel, title=name)
         axis.grid(alpha=0.3)
     if any(len(values) > 1 for values in quantities.values()):
@@ -74,7 +74,7 @@ def predictions(pictures, images, probabilities, titles: Sequence[str], class_na
         axes, pictures, images, probabilities, titles, strict=False
     ):
         left.imshow(picture, cmap="gray", vmin=0, vmax=1)
-        left.set_title(title, fontsize=8)
+        left.set_title(title if len(title) <= 24 else f"{title[:10]}...{title[-10:]}", fontsize=8, parse_math=False)
         middle.imshow(np.squeeze(image), cmap="gray_r")
         for axis in (left, middle):
             axis.set(xticks=[], yticks=[])

@@ -20,6 +20,7 @@ from typing import Any
 import filelock
 import jax
 import rich.console
+import rich.markup
 import rich.progress
 import rich.table
 from jaxtyping import PyTree
@@ -35,7 +36,7 @@ class StoppedError(Exception):
     """Somebody asked the run to stop, and all that it had is saved."""
 
     def __init__(self, signal_number: int, step: int, directory: Path):
-        super().__init__(f"stopped after step {step}; all is saved in {directory}, go on with")
+        super().__init__(f"stopped after step {step}; all is saved in {directory}; go on with")
         self.signal_number, self.directory = signal_number, directory
 
 
@@ -49,6 +50,7 @@ class Run:
     def __init__(self, directory: Path, options: Options | None = None, console: rich.console.Console | None = None):
         self.directory = directory
         self._options = options or Options()
+        self._tensorboard = self._options.tensorboard or (directory / "tensorboard").exists()
         self._console = console or _stderr()
         self._last_step = -1  # of a checkpoint; -1 where the run makes none
         self._stop_signal: int | None = None
@@ -63,8 +65,12 @@ class Run:
         line = json.dumps(row, allow_nan=False)
         with (self.directory / "metrics.jsonl").open("a") as file:
             file.write(line + "\n")
-        if self._options.tensorboard:
+        if self._tensorboard:
             self._show_in_tensorboard([row])
+
+    def say(self, message: str):
+        """Prints a line, above the progress bar where there is one."""
+        self._console.print(message, markup=False)
 
     def record(self, **facts):
         """Adds facts to environment.json, such as the checksums of the data."""
@@ -136,9 +142,14 @@ class Run:
             raise checkpoint.CheckpointError(f"{path} is shorter than when the checkpoint was made")
         if path.exists():
             os.truncate(path, size)
+        if self._tensorboard:
+            self.rewrite_tensorboard()
+
+    def rewrite_tensorboard(self):
+        """Makes the folder tensorboard/ anew from metrics.jsonl."""
         self._events = None
         shutil.rmtree(self.directory / "tensorboard", ignore_errors=True)
-        if path.exists() and self._options.tensorboard:
+        if (self.directory / "metrics.jsonl").exists():
             self._show_in_tensorboard(self.read_log())
 
     def _show_in_tensorboard(self, rows: list[dict[str, Any]]):
@@ -157,17 +168,19 @@ class Run:
         """With --profile, calls `steps` twice, to compile and then under JAX's profiler; else does nothing."""
         if not self._options.profile:
             return
-        folder = self.directory / "profile"
+        started, folder = time.perf_counter(), self.directory / "profile"
+        shutil.rmtree(folder, ignore_errors=True)
         jax.block_until_ready(steps())
         with jax.profiler.trace(str(folder), create_perfetto_trace=True):
             jax.block_until_ready(steps())
         (trace,) = folder.rglob("perfetto_trace.json.gz")
         log.info("open %s with https://ui.perfetto.dev", trace)
+        self._clock += time.perf_counter() - started  # this was no training
 
     @contextlib.contextmanager
     def _signals_wait_for_a_checkpoint(self):
         def stop(number, frame):
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, earlier[number])
             self._stop_signal = number
             log.info("stopping at the next checkpoint (the same signal again: at once)")
 
@@ -255,28 +268,38 @@ def start(
     name = Path(sys.argv[0]).stem
     console = _stderr()
     _log_to(console)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    run = None
     try:
         options, config, extended = parse_command_line(name, config_class, quick)
         run = Run(options.resume or _make_directory(name, options.out), options, console)
         with _lock(run.directory):
             if (run.directory / "summary.json").exists() and not extended:
                 log.info("%s is finished already", run.directory)
+                if options.tensorboard:
+                    run.rewrite_tensorboard()
                 summary = json.loads((run.directory / "summary.json").read_text())
             else:
                 with _discard_if_nothing_began(run.directory):
                     summary = _execute(name, config, main, run)
     except StoppedError as error:
         console.print(f"{name}: {error}", markup=False)
-        folder = shlex.quote(str(error.directory))
-        console.print(f'  make experiment NAME={name} ARGS="--resume {folder}"', markup=False)
+        _say_how_to_go_on(console, name, error.directory)
         sys.exit(128 + error.signal_number)
     except KeyboardInterrupt:
+        console.show_cursor()
         console.print(f"{name}: interrupted", markup=False)
+        if run and (run.directory / "checkpoints").exists():
+            _say_how_to_go_on(console, name, run.directory)
         sys.exit(128 + signal.SIGINT)
     except (BadUsageError, RunFailedError, NoDeviceError, OSError) as error:
         console.print(f"{name}: {error}", style="red", markup=False)
         sys.exit(2 if isinstance(error, BadUsageError) else 1)
     _print_summary(summary)
+
+
+def _say_how_to_go_on(console, name: str, directory: Path):
+    console.print(f'  make experiment NAME={name} ARGS="--resume {shlex.quote(str(directory))}"', markup=False)
 
 
 def _execute(name, config, main, run) -> dict[str, Any]:
@@ -386,5 +409,5 @@ def _log_to(console: rich.console.Console):
 def _print_summary(summary: dict[str, Any]):
     table = rich.table.Table(show_header=False, box=None)
     for name, value in summary.items():
-        table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
+        table.add_row(rich.markup.escape(name), f"{value:.6g}" if isinstance(value, float) else str(value))
     rich.console.Console(highlight=False).print(table)

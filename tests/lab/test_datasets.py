@@ -121,7 +121,7 @@ def test_a_damaged_tfds_folder_is_said(prepared, offline, tmp_path):
     shutil.copytree(prepared / "mnist", tmp_path / "mnist")
     (records,) = (tmp_path / "mnist" / "3.0.1").glob("mnist-test.array_record*")
     records.write_bytes(records.read_bytes()[: records.stat().st_size // 2])
-    with pytest.raises(datasets.DatasetNotFoundError, match=r"damaged or holds something else.*remove that version"):
+    with pytest.raises(datasets.DatasetNotFoundError, match=r"3.0.1 is damaged or holds.*remove that folder"):
         datasets.mnist(tmp_path)
 
 

@@ -7,12 +7,18 @@ from jaxnn.lab import datasets, images
 DIGITS = datasets.mnist().validation.inputs[:40]
 
 
-def write_picture(path, digit, *, size=280, dark_on_light=True, margin=0, noise=0.0, file_format="png"):
+def write_picture(path, digit, *, size=280, dark_on_light=True, margin=0, noise=0.0, shadow=None, file_format="png"):
     """A large picture of a digit of MNIST, in a file."""
     grey = np.pad(digit[..., 0], margin)
     large = Image.fromarray(255 - grey if dark_on_light else grey).resize((size, size), Image.Resampling.BICUBIC)
-    paper = np.linspace(0, 20, size)[:, None] + np.random.default_rng(0).normal(0, noise, (size, size))
-    pixels = np.clip(np.asarray(large) * 0.8 + 10 + (paper if noise else 0), 0, 255).astype(np.uint8)
+    across = np.linspace(-1, 1, size)
+    light = {
+        None: 1,
+        "one side": 0.8 + 0.2 * across,
+        "edge": 1 - 0.1 * (across**2 + across[:, None] ** 2),
+    }[shadow]
+    paper = np.random.default_rng(0).normal(10, noise, (size, size))
+    pixels = np.clip(np.asarray(large) * 0.8 * light + paper, 0, 255).astype(np.uint8)
     Image.fromarray(pixels).save(path, file_format)
     return path
 
@@ -28,6 +34,9 @@ def difference(digits, others):
         ({}, 0.035),
         ({"dark_on_light": False, "margin": 20, "file_format": "jpeg"}, 0.035),
         ({"size": 64, "margin": 6, "noise": 4.0}, 0.04),
+        ({"margin": 20, "noise": 4.0, "shadow": "one side"}, 0.04),
+        ({"margin": 20, "noise": 4.0, "shadow": "edge"}, 0.04),
+        ({"margin": 20, "dark_on_light": False, "shadow": "edge"}, 0.04),
         ({"size": 1200, "margin": 30, "noise": 8.0, "file_format": "jpeg"}, 0.04),
     ],
 )
@@ -47,6 +56,17 @@ def test_a_bar_is_cropped_scaled_and_centred():
     assert (rows.min(), rows.max()) == (4, 23)  # 20 pixels high, and a quarter as wide
     assert columns.max() - columns.min() + 1 == 5
     assert abs(np.average(columns, weights=digit[rows, columns, 0]) - 14) <= 0.5
+
+
+def test_a_scan_in_16_bits_is_read_as_one_in_8(tmp_path):
+    grey = np.full((60, 60), 250, np.uint8)
+    grey[15:45, 25:32] = 20
+    Image.fromarray(grey).save(tmp_path / "8.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    Image.fromarray((grey / 255).astype(np.float32)).save(tmp_path / "32.tiff")
+    expected = images.read_picture(tmp_path / "8.png")
+    for name in ("16.png", "32.tiff"):
+        np.testing.assert_allclose(images.read_picture(tmp_path / name), expected, atol=0.005)
 
 
 def test_dust_is_no_part_of_the_digit():

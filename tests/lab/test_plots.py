@@ -41,11 +41,18 @@ def test_confusion_without_errors():
     draws(plots.confusion(np.eye(3, dtype=int), ["a", "b", "c"]))
 
 
+def test_curves_have_gaps_where_runs_have_ended():
+    values = np.array([[1.0, 2.0, np.nan, np.nan], [3.0, 4.0, 5.0, np.nan]])
+    (axis,) = draws(plots.curves([1, 2, 3, 4], {"loss": values}))
+    mean = next(line for line in axis.lines if line.get_label() == "mean")
+    np.testing.assert_array_equal(np.ma.filled(mean.get_ydata(), np.nan), [2, 3, 5, np.nan])
+
+
 def test_predictions_marks_the_most_probable_class():
     probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.0, 1.0, 0.0]])
     pictures = [np.zeros((20, 30)), np.zeros((9, 9)), np.ones((5, 5))]
-    figure = plots.predictions(pictures, np.zeros((3, 28, 28, 1)), probabilities, ["a.png", "b.png"], ["x", "y", "z"])
+    figure = plots.predictions(pictures, np.zeros((3, 28, 28, 1)), probabilities, ["a.png", "$^$.png"], ["x", "y", "z"])
     shown = [axis for axis in figure.axes if axis.get_title()]
-    assert [axis.get_title() for axis in shown] == ["a.png", "x: 70.0%", "b.png", "z: 80.0%"]
+    assert [axis.get_title() for axis in shown] == ["a.png", "x: 70.0%", "$^$.png", "z: 80.0%"]
     assert [bar.get_height() for bar in shown[3].patches] == [0.1, 0.1, 0.8]
     draws(figure)

@@ -64,11 +64,14 @@ def test_tensorboard_shows_the_log_also_of_a_resumed_run(tmp_path, whole):
     wait_for_rows(process, folder, 3)
     process.kill()
     process.communicate()
-    assert finish(TOY, "--resume", folder, "--tensorboard")[0] == 0
+    assert finish(TOY, "--resume", folder)[0] == 0  # goes on with it
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     expected = [("loss", row["step"], pytest.approx(row["loss"], rel=1e-6)) for row in rows]
     assert scalars_in(folder / "tensorboard") == expected
     assert left_by(folder) == left_by(whole)
+    finished = shutil.copytree(whole, tmp_path / "finished")
+    assert finish(TOY, "--resume", finished, "--tensorboard")[0] == 0
+    assert scalars_in(finished / "tensorboard") == expected
 
 
 def scalars_in(folder):
@@ -159,8 +162,8 @@ def test_what_cannot_be_resumed_is_refused(tmp_path, whole):
         (["--resume", tmp_path / "odd"], "has settings that toy_experiment does not know: colour"),
         (["--resume", tmp_path / "run", "--learning-rate", "0.5"], "--learning-rate 0.5 (the run has 0.1)"),
         (["--resume", tmp_path / "run", "--num-steps", "20"], "--num-steps 20 (the run has 40)"),
-        (["--resume", tmp_path / "run", "--quick"], "exclude one another"),
-        (["--resume", tmp_path / "run", "--out", tmp_path / "new"], "excludes --out"),
+        (["--resume", tmp_path / "run", "--quick"], "--resume and --quick exclude each other"),
+        (["--resume", tmp_path / "run", "--out", tmp_path / "new"], "--resume and --out exclude each other"),
     ]:
         code, errors = finish(TOY, *arguments)
         assert code == 2, errors
