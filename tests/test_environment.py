@@ -29,4 +29,4 @@ def test_the_lock_covers_every_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     required = project["dependencies"] + project["optional-dependencies"]["dev"]
     locked = {line.split("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines()}
-    assert {re.match(r"[\w-]+", requirement).group() for requirement in required} <= locked
+    assert {re.match(r"[\w-]+", requirement).group().lower() for requirement in required} <= locked
