@@ -42,10 +42,17 @@ def from_flax(module: nn.Module) -> Model:
 
 def _conv_general_dilated(inputs, kernel, strides, padding, **options):
     """`ops.conv2d` under the signature by which `nn.Conv` calls its convolution."""
-    dilations = {*options["lhs_dilation"], *options["rhs_dilation"]}
-    if dilations != {1} or options["feature_group_count"] != 1:
-        raise ValueError("jaxnn.cnn.Conv has no dilation and no groups: use flax.linen.Conv")
-    return ops.conv2d(inputs, kernel, stride=tuple(strides), padding=padding, precision=options["precision"])
+    if {*options["lhs_dilation"]} != {1}:
+        raise ValueError("jaxnn.cnn.Conv has no input dilation: use flax.linen.Conv")
+    return ops.conv2d(
+        inputs,
+        kernel,
+        stride=tuple(strides),
+        padding=padding,
+        dilation=tuple(options["rhs_dilation"]),
+        groups=options["feature_group_count"],
+        precision=options["precision"],
+    )
 
 
 Conv = functools.partial(nn.Conv, conv_general_dilated=_conv_general_dilated)

@@ -2,75 +2,164 @@
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 Padding = str | Sequence[tuple[int, int]]
 
-_DIMENSION_NUMBERS = ("NHWC", "HWIO", "NHWC")
-
 
 def conv2d(
     inputs: Float[Array, "batch height width in_channels"],
-    kernel: Float[Array, "kernel_height kernel_width in_channels out_channels"],
+    kernel: Float[Array, "kernel_height kernel_width in_channels_per_group out_channels"],
     *,
     stride: tuple[int, int] = (1, 1),
     padding: Padding = "SAME",
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
     precision: lax.PrecisionLike = None,
 ) -> Float[Array, "batch out_height out_width out_channels"]:
     """The correlation that convolution layers compute: y[i, j] = Σ_st x[i·stride + s, j·stride + t] · kernel[s, t].
 
     The deck's page 19 calls it convolution; the mathematical convolution flips the kernel. `padding` is "SAME",
-    "VALID" or ((top, bottom), (left, right)). Differentiable in every mode and to every order.
+    "VALID" or ((top, bottom), (left, right)); `dilation` spreads the kernel's pixels; the channels may fall into
+    `groups` that do not mix. `precision` is that of the products on GPU and TPU, where None follows the setting
+    `jax_default_matmul_precision`.
 
-    On CPU, XLA runs a convolution inside `lax.scan` 15-25 times slower than outside (jax-ml/jax#12868), so there it is
-    written as one matrix product per kernel row; other backends get their own convolution.
+    Differentiable in reverse mode to every order, and forward over reverse. Plain forward mode (`jax.jvp`,
+    `jax.jacfwd`) raises TypeError on CPU. There, XLA is 15-25 times slower inside `lax.scan` with the gradients that
+    JAX makes of a convolution (jax-ml/jax#12868); so they are written here in the one layout in which it stays fast.
     """
-    _check_conv2d(inputs, kernel)
+    _check_conv2d(inputs, kernel, groups)
+    extent = [(size - 1) * step + 1 for size, step in zip(kernel.shape[:2], dilation, strict=True)]
     if isinstance(padding, str):
-        padding = lax.padtype_to_pads(inputs.shape[1:3], kernel.shape[:2], stride, padding)
-    for size, kernel_size, pads in zip(inputs.shape[1:3], kernel.shape[:2], padding, strict=True):
-        if size + sum(pads) < kernel_size:
+        padding = lax.padtype_to_pads(inputs.shape[1:3], extent, stride, padding)
+    for size, needed, pads in zip(inputs.shape[1:3], extent, padding, strict=True):
+        if size + sum(pads) < needed:
             raise ValueError(
                 f"conv2d: images of shape {inputs.shape} with padding {tuple(padding)} are smaller than the kernel of "
-                f"shape {kernel.shape}"
+                f"shape {kernel.shape} with dilation {tuple(dilation)}"
             )
-    if jax.default_backend() == "cpu":
-        return _conv2d_by_rows(inputs, kernel, stride, padding, precision)
-    return lax.conv_general_dilated(
-        inputs, kernel, stride, padding, dimension_numbers=_DIMENSION_NUMBERS, precision=precision
-    )
+    (top, bottom), (left, right) = padding
+    settings = _Settings(tuple(stride), ((top, bottom), (left, right)), tuple(dilation), groups, precision)
+    correlate = _correlate_for_cpu if jax.default_backend() == "cpu" else _correlate
+    return correlate(inputs, kernel, settings)
 
 
-def _check_conv2d(inputs, kernel):
-    if inputs.ndim != 4 or kernel.ndim != 4 or inputs.shape[-1] != kernel.shape[2]:
+class _Settings(NamedTuple):
+    stride: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    dilation: tuple[int, int]
+    groups: int
+    precision: lax.PrecisionLike
+
+
+def _check_conv2d(inputs, kernel, groups):
+    if inputs.ndim != 4 or kernel.ndim != 4 or inputs.shape[-1] != kernel.shape[2] * groups:
+        per_group = f" in {groups} groups" if groups > 1 else ""
         raise ValueError(
-            "conv2d: inputs [batch, height, width, channels] need a kernel [height, width, channels, out_channels], "
-            f"but their shapes are {inputs.shape} and {kernel.shape}"
+            "conv2d: inputs [batch, height, width, channels] need a kernel [height, width, channels, out_channels]"
+            f"{per_group}, but their shapes are {inputs.shape} and {kernel.shape}"
         )
+    if kernel.shape[-1] % groups:
+        raise ValueError(f"conv2d: {kernel.shape[-1]} output channels cannot be split into {groups} groups")
     if inputs.dtype != kernel.dtype:
         raise ValueError(
             f"conv2d: inputs of dtype {inputs.dtype} and a kernel of dtype {kernel.dtype}: cast one of them"
         )
 
 
-def _conv2d_by_rows(inputs, kernel, stride, padding, precision):
-    kernel_height, kernel_width, in_channels, out_channels = kernel.shape
-    inputs = lax.pad(inputs, jnp.zeros((), inputs.dtype), [(0, 0, 0), *((*pads, 0) for pads in padding), (0, 0, 0)])
-    out_height = (inputs.shape[1] - kernel_height) // stride[0] + 1
-    out_width = (inputs.shape[2] - kernel_width) // stride[1] + 1
-    columns = [_strided(inputs, 2, t, out_width, stride[1]) for t in range(kernel_width)]
-    patches = jnp.concatenate(columns, axis=-1)
-    rows = [_strided(patches, 1, s, out_height, stride[0]) for s in range(kernel_height)]
-    weights = kernel.reshape(kernel_height, kernel_width * in_channels, out_channels)
-    if in_channels * kernel_width < 16:  # too thin for a matrix product a row: one for all rows
-        rows, weights = [jnp.concatenate(rows, axis=-1)], [weights.reshape(-1, out_channels)]
-    sum_dtype = jnp.promote_types(inputs.dtype, jnp.float32)  # half precision is rounded once, at the end
-    product = functools.partial(jnp.matmul, precision=precision, preferred_element_type=sum_dtype)
-    return functools.reduce(jnp.add, map(product, rows, weights)).astype(inputs.dtype)
+def _convolve(lhs, rhs, **options):
+    """XLA's convolution in its canonical layout; half precision is rounded once, at the end."""
+    sums = jnp.promote_types(lhs.dtype, jnp.float32)
+    options |= {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "preferred_element_type": sums}
+    return lax.conv_general_dilated(lhs, rhs, **options).astype(lhs.dtype)
+
+
+def _correlate(inputs, kernel, settings: _Settings):
+    stride, padding, dilation, groups, precision = settings
+    options = {"rhs_dilation": dilation, "feature_group_count": groups, "precision": precision}
+    return _convolve(inputs, kernel, window_strides=stride, padding=padding, **options)
+
+
+_correlate_for_cpu = jax.custom_vjp(_correlate, nondiff_argnums=(2,))
+
+
+def _correlate_forward(inputs, kernel, settings):
+    return _correlate(inputs, kernel, settings), (inputs, kernel)
+
+
+def _correlate_backward(settings, residuals, cotangent):
+    inputs, kernel = residuals
+    thin = np.prod(kernel.shape[:3]) < 16 and settings.groups == 1
+    kernel_gradient = _kernel_gradient_by_patches if thin else _kernel_gradient
+    return (
+        _input_gradient(inputs.shape, kernel, cotangent, settings),
+        kernel_gradient(inputs, kernel.shape, cotangent, settings),
+    )
+
+
+_correlate_for_cpu.defvjp(_correlate_forward, _correlate_backward)
+
+
+def _input_gradient(shape, kernel, cotangent, settings):
+    """The cotangent, spread by the stride, correlated with the flipped kernel, whose channels change places."""
+    height, width, in_channels, out_channels = kernel.shape
+    groups = settings.groups
+    flipped = kernel[::-1, ::-1].reshape(height, width, in_channels, groups, out_channels // groups)
+    flipped = flipped.transpose(0, 1, 4, 3, 2).reshape(height, width, out_channels // groups, groups * in_channels)
+    padding = []
+    for axis, (before, _) in enumerate(settings.padding):
+        reach = (kernel.shape[axis] - 1) * settings.dilation[axis]
+        spread = (cotangent.shape[1 + axis] - 1) * settings.stride[axis] + 1
+        padding.append((reach - before, shape[1 + axis] + before - spread))
+    return _convolve(
+        cotangent,
+        flipped,
+        window_strides=(1, 1),
+        padding=padding,
+        lhs_dilation=settings.stride,
+        rhs_dilation=settings.dilation,
+        feature_group_count=groups,
+        precision=settings.precision,
+    )
+
+
+def _kernel_gradient(inputs, shape, cotangent, settings):
+    """The inputs correlated with the cotangent, the sum running over the batch: channels and batch change places."""
+    padding = []
+    for axis, (before, _) in enumerate(settings.padding):
+        reach = (shape[axis] - 1) * settings.dilation[axis]
+        spread = (cotangent.shape[1 + axis] - 1) * settings.stride[axis] + 1
+        padding.append((before, reach + spread - inputs.shape[1 + axis] - before))
+    gradient = _convolve(
+        inputs.transpose(3, 1, 2, 0),
+        cotangent.transpose(1, 2, 0, 3),
+        window_strides=settings.dilation,
+        padding=padding,
+        rhs_dilation=settings.stride,
+        batch_group_count=settings.groups,
+        precision=settings.precision,
+    )
+    return gradient.transpose(1, 2, 0, 3)
+
+
+def _kernel_gradient_by_patches(inputs, shape, cotangent, settings):
+    """One matrix product, of what each kernel pixel met: several times faster where there are few channels."""
+    zero = jnp.zeros((), inputs.dtype)
+    padded = lax.pad(inputs, zero, [(0, 0, 0), *((*pads, 0) for pads in settings.padding), (0, 0, 0)])
+    patches = []
+    for row, column in np.ndindex(*shape[:2]):
+        met = _strided(padded, 1, row * settings.dilation[0], cotangent.shape[1], settings.stride[0])
+        patches.append(_strided(met, 2, column * settings.dilation[1], cotangent.shape[2], settings.stride[1]))
+    sums = jnp.promote_types(inputs.dtype, jnp.float32)
+    product = functools.partial(jnp.einsum, precision=settings.precision, preferred_element_type=sums)
+    gradient = product("bhwk,bhwo->ko", jnp.concatenate(patches, axis=-1), cotangent)
+    return gradient.reshape(shape).astype(inputs.dtype)
 
 
 def _strided(array, axis, start, size, stride):

@@ -124,5 +124,5 @@ def test_state_keeps_its_dtype_whatever_the_inputs(x64):
 
 
 def test_conv_refuses_what_it_does_not_compute(as_users_see_it):
-    with pytest.raises(ValueError, match=r"no dilation and no groups: use flax.linen.Conv"):
-        cnn.Conv(4, (3, 3), kernel_dilation=2).init(KEY, IMAGES)
+    with pytest.raises(ValueError, match=r"no input dilation: use flax.linen.Conv"):
+        cnn.Conv(4, (3, 3), input_dilation=2).init(KEY, IMAGES)

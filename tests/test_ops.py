@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,25 +13,32 @@ from jaxnn import ops
 RNG = np.random.default_rng(0)
 
 
-def lax_conv2d(inputs, kernel, stride=(1, 1), padding="SAME"):
-    return lax.conv_general_dilated(inputs, kernel, stride, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+def lax_conv2d(inputs, kernel, *, stride=(1, 1), padding="SAME", dilation=(1, 1), groups=1):
+    options = {"rhs_dilation": dilation, "feature_group_count": groups, "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+    return lax.conv_general_dilated(inputs, kernel, stride, padding, **options)
 
 
-CASES = [  # inputs, kernel, stride, padding
-    ((2, 7, 8, 3), (3, 3, 3, 4), (1, 1), "SAME"),
-    ((2, 7, 8, 8), (3, 2, 8, 4), (1, 1), "VALID"),
-    ((1, 9, 9, 1), (5, 5, 1, 6), (2, 2), "SAME"),
-    ((2, 8, 7, 6), (3, 4, 6, 2), (2, 3), "VALID"),
-    ((2, 5, 5, 9), (2, 2, 9, 3), (1, 2), ((2, 0), (1, 3))),
-    ((1, 3, 3, 2), (3, 3, 2, 1), (1, 1), "VALID"),
+CASES = [  # inputs, kernel, settings
+    ((2, 7, 8, 3), (3, 3, 3, 4), {}),
+    ((2, 7, 8, 8), (3, 2, 8, 4), {"padding": "VALID"}),
+    ((3, 9, 9, 1), (3, 3, 1, 6), {}),
+    ((1, 9, 9, 1), (5, 5, 1, 6), {"stride": (2, 2)}),
+    ((3, 9, 8, 1), (3, 3, 1, 2), {"stride": (2, 3), "dilation": (2, 1)}),
+    ((2, 8, 7, 6), (3, 4, 6, 2), {"stride": (2, 3), "padding": "VALID"}),
+    ((2, 5, 5, 9), (2, 2, 9, 3), {"stride": (1, 2), "padding": ((2, 0), (1, 3))}),
+    ((1, 3, 3, 2), (3, 3, 2, 1), {"padding": "VALID"}),
+    ((2, 9, 8, 4), (3, 2, 4, 3), {"dilation": (2, 3)}),
+    ((2, 9, 10, 4), (3, 3, 4, 3), {"dilation": (2, 2), "stride": (2, 3), "padding": "VALID"}),
+    ((2, 6, 7, 6), (3, 3, 2, 9), {"groups": 3}),
+    ((2, 6, 7, 4), (3, 3, 1, 8), {"groups": 4, "stride": (2, 1), "dilation": (1, 2)}),
 ]
 
 
-@pytest.mark.parametrize(("inputs", "kernel", "stride", "padding"), CASES)
-def test_conv2d_is_lax_and_so_are_its_gradients(x64, inputs, kernel, stride, padding):
+@pytest.mark.parametrize(("inputs", "kernel", "settings"), CASES)
+def test_conv2d_is_lax_and_so_are_its_gradients(x64, inputs, kernel, settings):
     inputs, kernel = jnp.asarray(RNG.normal(size=inputs)), jnp.asarray(RNG.normal(size=kernel))
-    ours, vjp = jax.vjp(lambda x, k: ops.conv2d(x, k, stride=stride, padding=padding), inputs, kernel)
-    theirs, lax_vjp = jax.vjp(lambda x, k: lax_conv2d(x, k, stride, padding), inputs, kernel)
+    ours, vjp = jax.vjp(lambda x, k: ops.conv2d(x, k, **settings), inputs, kernel)
+    theirs, lax_vjp = jax.vjp(lambda x, k: lax_conv2d(x, k, **settings), inputs, kernel)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
     cotangent = jnp.asarray(RNG.normal(size=ours.shape))
     for ours, theirs in zip(vjp(cotangent), lax_vjp(cotangent), strict=True):
@@ -42,9 +51,18 @@ def test_conv2d_is_scipys_correlation(x64):
     np.testing.assert_allclose(ours[0, ..., 0], scipy.signal.correlate2d(image, kernel, "valid"), atol=1e-12)
 
 
-def test_conv2d_is_differentiable_in_every_mode_twice(x64):
+def test_conv2d_is_differentiable_in_reverse_mode_to_every_order(x64):
     inputs, kernel = jnp.asarray(RNG.normal(size=(1, 4, 4, 2))), jnp.asarray(RNG.normal(size=(3, 3, 2, 2)))
-    check_grads(jax.jit(lambda x, k: ops.conv2d(x, k) ** 2), (inputs, kernel), order=2, modes=("fwd", "rev"))
+    check_grads(jax.jit(lambda x, k: ops.conv2d(x, k) ** 2), (inputs, kernel), order=3, modes=("rev",))
+
+
+def test_conv2d_has_hessians_forward_over_reverse(x64):
+    inputs, kernel = jnp.asarray(RNG.normal(size=(1, 4, 4, 2))), jnp.asarray(RNG.normal(size=(2, 2, 2, 1)))
+    ours, theirs = (
+        jax.hessian(lambda kernel, conv=conv: (conv(inputs, kernel) ** 3).sum())(kernel)
+        for conv in (ops.conv2d, lax_conv2d)
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-10)
 
 
 def test_conv2d_under_jit_and_vmap(x64):
@@ -67,11 +85,14 @@ def test_conv2d_computes_in_the_dtype_given(dtype):
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="other backends have no slow path")
-def test_conv2d_keeps_xlas_convolution_out_of_loops_on_cpu():
+def test_conv2d_and_its_gradients_keep_to_the_layout_that_is_fast_in_loops():
     inputs, kernel = jnp.ones((2, 6, 6, 8)), jnp.ones((3, 3, 8, 4))
-    loss = jax.value_and_grad(lambda kernel: ops.conv2d(inputs, kernel).sum())
-    program = jax.jit(lambda kernel: lax.scan(lambda k, _: (k - loss(k)[1], None), kernel, length=3))
-    assert "convolution" not in program.lower(kernel).as_text()
+    loss = jax.value_and_grad(lambda inputs, kernel: (ops.conv2d(inputs, kernel) ** 2).sum(), (0, 1))
+    program = jax.jit(lambda x, k: lax.scan(lambda x, _: (x - loss(x, k)[1][0], loss(x, k)), x, length=3))
+    text = program.lower(inputs, kernel).as_text()
+    layouts = set(re.findall(r"dim_numbers = (\[[^,]*, \d, \d, [^,]*\]x\S+ \S+ \S+ \S+->\S+ \S+ \S+ \S+),", text))
+    assert layouts == {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
+    assert text.count("stablehlo.convolution") >= 3
 
 
 @pytest.mark.parametrize(("window", "shape"), [((2, 2), (2, 6, 8, 3)), ((3, 2), (1, 10, 7, 2))])
@@ -106,6 +127,12 @@ IMAGE, KERNEL = jnp.ones((1, 5, 5, 3)), jnp.ones((3, 3, 3, 2))
         (lambda: ops.conv2d(IMAGE[0], KERNEL), r"\(5, 5, 3\) and"),
         (lambda: ops.conv2d(IMAGE.astype(jnp.bfloat16), KERNEL), "dtype bfloat16.*kernel of dtype float32"),
         (lambda: ops.conv2d(IMAGE[:, :2], KERNEL, padding="VALID"), r"\(1, 2, 5, 3\) .* smaller than the kernel"),
+        (
+            lambda: ops.conv2d(IMAGE, jnp.ones((3, 3, 1, 4)), groups=3),
+            "4 output channels cannot be split into 3 groups",
+        ),
+        (lambda: ops.conv2d(IMAGE, KERNEL, groups=2), r"in 2 groups, but their shapes are"),
+        (lambda: ops.conv2d(IMAGE, KERNEL, dilation=(3, 1), padding="VALID"), r"with dilation \(3, 1\)"),
         (lambda: ops.max_pool(IMAGE[:, :1]), r"max_pool: a window of \(2, 2\) does not fit .* \(1, 1, 5, 3\)"),
         (lambda: ops.avg_pool(IMAGE, window=(2, 6)), r"avg_pool: a window of \(2, 6\)"),
     ],
