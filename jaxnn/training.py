@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from jaxnn.data import batch_indices, num_examples
@@ -44,6 +46,8 @@ def train_steps(
     optimizer: optax.GradientTransformation,
     batch_size: int,
     num_steps: int,
+    micro_batch: int | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, dict[str, Float[Array, " num_steps"]]]:
     """Mini-batch training (deck, page 13) for `num_steps` steps as one `lax.scan`: jit it, vmap it over states.
 
@@ -52,29 +56,48 @@ def train_steps(
     `loss`, the mean loss of each step's batch before its update. Two stretches of n steps do what one of 2n does, bit
     for bit where XLA compiles the step alike.
 
+    With `micro_batch`, a divisor of the batch size, the gradient of a batch is the mean of those of its micro-batches,
+    one after the other: the same to rounding in less memory, but a model with batch statistics takes those of each
+    micro-batch. With `mesh`, such as `batch_mesh` makes, the examples of a batch are spread over its devices, which
+    compute as one: means, batch statistics and noise are those of the whole batch. The state must lie on all of them,
+    as `jax.jit(..., out_shardings=NamedSharding(mesh, PartitionSpec()))` makes it, and the data too, or be NumPy's.
+
     A step whose loss or gradient is not finite is not taken: the state stays as it was before it, and so it does in the
     steps that follow. So `step` names the step at which a training diverged.
     """
     data = jax.tree.map(jnp.asarray, data)
+    micro_batch = micro_batch or batch_size
+    if batch_size % micro_batch:
+        raise ValueError(f"train_steps: micro_batch {micro_batch} does not divide the batch size {batch_size}")
+    if mesh is not None and micro_batch % mesh.size:
+        raise ValueError(f"train_steps: {mesh.size} devices cannot share {micro_batch} examples evenly")
     order_key, noise_key = jax.random.split(train_state.key)
     indices = batch_indices(
         order_key, train_state.step, num_steps=num_steps, num_examples=num_examples(data), batch_size=batch_size
     )
 
+    def mean_loss(params, state, examples):
+        losses, state = loss_fn(params, state, *examples)
+        if losses.shape != (micro_batch,):
+            raise ValueError(
+                f"train_steps: loss_fn must give one loss per example, [{micro_batch}], not {losses.shape}"
+            )
+        return losses.mean(), state
+
+    def gradient_of(params, state, examples):
+        (loss, state), gradient = jax.value_and_grad(mean_loss, has_aux=True)(params, state, examples)
+        return loss, gradient, state
+
     def take_step(train_state, step_and_indices):
         step, indices = step_and_indices
         batch = jax.tree.map(lambda leaf: leaf[indices], data)
         keys = jax.random.split(jax.random.fold_in(noise_key, train_state.step), batch_size)
-
-        def mean_loss(params):
-            losses, state = loss_fn(params, train_state.state, batch, keys)
-            if losses.shape != (batch_size,):
-                raise ValueError(
-                    f"train_steps: loss_fn must give one loss per example, [{batch_size}], not {losses.shape}"
-                )
-            return losses.mean(), state
-
-        (loss, state), gradient = jax.value_and_grad(mean_loss, has_aux=True)(train_state.params)
+        examples = _spread((batch, keys), mesh)
+        if micro_batch == batch_size:
+            loss, gradient, state = gradient_of(train_state.params, train_state.state, examples)
+        else:
+            parts = _micro_batches(examples, micro_batch, mesh)
+            loss, gradient, state = _mean_over_parts(gradient_of, train_state.params, train_state.state, parts)
         updates, opt_state = optimizer.update(gradient, train_state.opt_state, train_state.params)
         params = optax.apply_updates(train_state.params, updates)
         stepped = TrainState(train_state.step + 1, params, state, opt_state, train_state.key)
@@ -82,6 +105,50 @@ def train_steps(
         return jax.tree.map(lambda new, old: jnp.where(taken, new, old), stepped, train_state), {"loss": loss}
 
     return lax.scan(take_step, train_state, (train_state.step + jnp.arange(num_steps), indices))
+
+
+def batch_mesh(batch_size: int, *, num_devices: int | None = None) -> Mesh:
+    """A mesh with the axis "batch" for `train_steps`, of so many devices, else of the most that divide the batch.
+
+    They are those of all processes that `jax.distributed` has brought together.
+    """
+    devices = jax.devices()
+    if num_devices is None:
+        num_devices = max(number for number in range(1, len(devices) + 1) if batch_size % number == 0)
+    if not 1 <= num_devices <= len(devices) or batch_size % num_devices:
+        raise ValueError(
+            f"batch_mesh: num_devices must be in 1 ... {len(devices)} (the devices here) and divide the batch size "
+            f"{batch_size}, not {num_devices}"
+        )
+    return Mesh(np.array(devices[:num_devices]), ("batch",))
+
+
+def _spread(tree: PyTree, mesh: Mesh | None, *, axis: int = 0) -> PyTree:
+    """The leaves with this axis spread over the devices of the mesh."""
+    if mesh is None:
+        return tree
+    spec = PartitionSpec(*[None] * axis, "batch")
+    return lax.with_sharding_constraint(tree, NamedSharding(mesh, spec))
+
+
+def _micro_batches(examples: PyTree, size: int, mesh: Mesh | None) -> PyTree:
+    """The examples as [number, size, ...]; each device keeps those that it has."""
+    parts = jax.tree.map(lambda leaf: leaf.reshape(size, -1, *leaf.shape[1:]).swapaxes(0, 1), examples)
+    return _spread(parts, mesh, axis=1)
+
+
+def _mean_over_parts(gradient_of, params, state, parts):
+    """Mean loss and mean gradient over micro-batches, one after the other, through which the state passes."""
+    num_parts = num_examples(parts)
+
+    def accumulate(carry, part):
+        total, state = carry
+        loss, gradient, state = gradient_of(params, state, part)
+        return (jax.tree.map(lambda sum, new: sum + new / num_parts, total, gradient), state), loss
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    (gradient, state), losses = lax.scan(accumulate, (zeros, state), parts)
+    return losses.mean(), gradient, state
 
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:

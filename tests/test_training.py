@@ -1,4 +1,11 @@
 import functools
+import json
+import os
+import socket
+import subprocess
+import sys
+import types
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -303,3 +310,62 @@ def test_early_stopping_of_several_trainings_is_that_of_each():
 def test_early_stopping_refuses_no_patience():
     with pytest.raises(ValueError, match="patience must be 1 or more, not 0"):
         look_all([0.1], patience=0)
+
+
+@pytest.fixture(scope="module")
+def differences():
+    """Between trainings on 1, 2 and 8 devices, with and without micro-batches, in a process with 8 virtual devices."""
+    program = Path(__file__).parent / "parallel_program.py"
+    command = [sys.executable, program, str(jax.config.jax_compilation_cache_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_several_devices_compute_as_one(differences):
+    """With batch norm, dropout and augmentation."""
+    assert differences["one step, float32"] < 1e-5
+    assert differences["100 steps, float64"] < 1e-10
+    assert differences["moved"] > 0.1
+
+
+def test_two_processes_compute_as_one():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, Path(__file__).parent / "distributed_program.py", port]
+    processes = [
+        subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for rank in (0, 1)
+    ]
+    for process in processes:
+        out, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        num_devices, num_processes, difference = out.splitlines()[-1].split()
+        assert (num_devices, num_processes) == ("2", "2")
+        assert float(difference) < 1e-6
+
+
+def test_micro_batches_give_the_gradient_of_the_batch(differences):
+    assert differences["micro-batches"] < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"micro_batch": 4}, "micro_batch 4 does not divide the batch size 6"),
+        ({"micro_batch": 3, "mesh": types.SimpleNamespace(size=2)}, "2 devices cannot share 3 examples evenly"),
+    ],
+)
+def test_train_steps_refuses_parts_that_do_not_fit(as_users_see_it, settings, message):
+    data, (model, loss_fn), optimizer = make_data(), make_mlp(), optax.sgd(0.1)
+    start = training.init_train_state(KEY, model, optimizer, data.inputs)
+    options = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": 6, "num_steps": 1}
+    with pytest.raises(ValueError, match=message):
+        training.train_steps(start, data, **options, **settings)
+
+
+@pytest.mark.parametrize("number", [0, jax.device_count() + 1])
+def test_batch_mesh_refuses_devices_that_are_not_there(number):
+    with pytest.raises(ValueError, match=rf"num_devices must be in 1 \.\.\. {jax.device_count()}.*, not {number}"):
+        training.batch_mesh(6, num_devices=number)
