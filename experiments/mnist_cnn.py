@@ -23,10 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnn import augment, cnn, losses, metrics, training
 from jaxnn.lab import datasets, plots
-from jaxnn.lab.config import require
+from jaxnn.lab.config import BadUsageError, require
 from jaxnn.lab.run import Run, RunFailedError, start
 from jaxnn.types import Batch
 
@@ -68,6 +69,8 @@ class Config:
     num_validation: int = 5000  # images held out of the training set
     eval_every: int = 550  # steps between two looks at the validation set
     patience: int | None = None  # stop a net after so many looks without a better one, and keep its best
+    num_devices: int = 1  # devices that share each batch; on CPU virtual ones, at best one per core
+    micro_batch: int | None = None  # images whose gradient is computed at once; None is the whole batch
     data_dir: Path | None = None  # data folder; None is $JAXNN_DATA_DIR, else ~/.cache/jaxnn
     seed: int = 0  # of the first net
     num_seeds: int = 1  # nets to train; the others take the seeds that follow
@@ -80,6 +83,11 @@ class Config:
             self, "num_train", 1 <= self.train_size <= available, f"in 1 ... {available} (60,000 less --num-validation)"
         )
         require(self, "batch_size", 1 <= self.batch_size <= self.train_size, f"in 1 ... {self.train_size}")
+        fits = self.num_devices >= 1 and self.batch_size % self.num_devices == 0
+        require(self, "num_devices", fits, f"1 or more, and divide the batch size {self.batch_size}")
+        micro_batch = self.batch_size if self.micro_batch is None else self.micro_batch
+        fits = micro_batch >= 1 and self.batch_size % micro_batch == 0 and micro_batch % self.num_devices == 0
+        require(self, "micro_batch", fits, f"a divisor of the batch size {self.batch_size}, shared by the devices")
         require(self, "channels", min(self.channels) >= 1, "1 or more")
         require(self, "learning_rate", 0 < self.peak_learning_rate < math.inf, "finite and above 0")
         for name in ("hidden_size", "epochs", "eval_every", "num_seeds"):
@@ -170,16 +178,26 @@ def scale(images):
     return images / 255
 
 
-def load_data(config: Config, run: Run) -> datasets.Splits:
-    """The data set, on the device, with as many training images as were asked for."""
+def make_mesh(config: Config) -> Mesh | None:
+    """The devices that share each batch, where there are several."""
+    if config.num_devices == 1:
+        return None
+    try:
+        return training.batch_mesh(config.batch_size, num_devices=config.num_devices)
+    except ValueError as error:
+        raise BadUsageError(f"--num-devices {config.num_devices}: {error}") from error
+
+
+def load_data(config: Config, run: Run, everywhere) -> datasets.Splits:
+    """The data set, on all devices in use, with as many training images as were asked for."""
     load = {"mnist": datasets.mnist, "fashion_mnist": datasets.fashion_mnist}[config.dataset]
     splits = load(config.data_dir, num_validation=config.num_validation)
     run.record(data_sha256=datasets.SHA256[config.dataset])
     train = Batch(*(leaf[: config.train_size] for leaf in splits.train))
-    return jax.device_put(splits._replace(train=train))
+    return jax.device_put(splits._replace(train=train), everywhere)
 
 
-def train_nets(config: Config, run: Run, model, predict, train: Batch, validation: Batch):
+def train_nets(config: Config, run: Run, model, predict, mesh, train: Batch, validation: Batch):
     """The nets, trained stretch by stretch, with a look at the validation set and a checkpoint after each."""
     optimizer, loss_fn = make_optimizer(config), make_loss(config, model)
     patience = config.patience or 1  # without early stopping, the later look counts as the better
@@ -196,8 +214,16 @@ def train_nets(config: Config, run: Run, model, predict, train: Batch, validatio
     @functools.partial(jax.jit, static_argnames="num_steps")
     def train_stretch(train_states, active, train, num_steps):
         def train_net(train_state):
-            settings = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": config.batch_size}
-            return training.train_steps(train_state, train, num_steps=num_steps, **settings)
+            return training.train_steps(
+                train_state,
+                train,
+                loss_fn=loss_fn,
+                optimizer=optimizer,
+                batch_size=config.batch_size,
+                num_steps=num_steps,
+                micro_batch=config.micro_batch,
+                mesh=mesh,
+            )
 
         def rest(train_state):
             return train_state, {"loss": jnp.full(num_steps, jnp.nan)}
@@ -213,6 +239,7 @@ def train_nets(config: Config, run: Run, model, predict, train: Batch, validatio
     seeds = range(config.seed, config.seed + config.num_seeds)
     nets = init(jax.vmap(jax.random.key)(jnp.array(seeds)), scale(train.inputs[:1]))
     nets, step = run.restore(nets, config.stops)
+    nets = jax.device_put(nets, mesh and NamedSharding(mesh, PartitionSpec()))
     run.profile(lambda: train_stretch(nets.train_state, np.arange(len(seeds)) == 0, train, 10))
     total, done = (num_steps * config.num_seeds * config.batch_size for num_steps in (config.num_steps, step))
     with run.progress(total, unit="images", done=done) as report:
@@ -243,7 +270,9 @@ def train_nets(config: Config, run: Run, model, predict, train: Batch, validatio
 
 def main(config: Config, run: Run) -> dict:
     """Trains the nets, and looks at the test set once, at the end."""
-    train, validation, test = load_data(config, run)
+    mesh = make_mesh(config)
+    everywhere = mesh and NamedSharding(mesh, PartitionSpec())
+    train, validation, test = load_data(config, run, everywhere)
     model = cnn.from_flax(
         cnn.CNN(config.channels, hidden_size=config.hidden_size, batch_norm=config.batch_norm, dropout=config.dropout)
     )
@@ -256,7 +285,7 @@ def main(config: Config, run: Run) -> dict:
 
         return lax.map(logits, nets)
 
-    nets = train_nets(config, run, model, predict, train, validation)
+    nets = train_nets(config, run, model, predict, mesh, train, validation)
     train_seconds = run.train_seconds()
     left = ~np.asarray(nets.failed)
     if not left.any():

@@ -142,7 +142,7 @@ def test_mnist_cnn_goes_on_without_the_net_that_diverged(tmp_path, monkeypatch, 
         return jax.vmap(lambda net: model.apply(net.params, net.state, inputs / 255)[0])(nets)
 
     monkeypatch.setattr(mnist_cnn, "make_loss", lambda config, model: diverge_for_seed_1)
-    nets = mnist_cnn.train_nets(config, run.Run(tmp_path), model, predict, batch, batch)
+    nets = mnist_cnn.train_nets(config, run.Run(tmp_path), model, predict, None, batch, batch)
     assert nets.failed.tolist() == [False, True, False]
     assert nets.step[1] == 0
     jax.tree.map(lambda net, begin: np.testing.assert_array_equal(net[1], begin), nets.params, initial[1])
@@ -294,6 +294,10 @@ def test_the_list_has_every_experiment_with_its_first_line():
         ({"channels": (8, 0)}, "--channels must be 1 or more"),
         ({"max_shift": -1}, "--max-shift must be in 0"),
         ({"patience": 0}, "--patience must be 1 or more, not 0"),
+        ({"num_devices": 3}, "--num-devices must be 1 or more, and divide the batch size 50, not 3"),
+        ({"num_devices": 0}, "--num-devices must be 1 or more, and"),
+        ({"micro_batch": 20}, "--micro-batch must be a divisor of the batch size 50"),
+        ({"micro_batch": 5, "num_devices": 2}, "--micro-batch must be a divisor"),
     ],
 )
 def test_mnist_cnn_refuses(setting, message):

@@ -263,7 +263,7 @@ def start(
     `config_class` is a flat frozen dataclass whose comments are the help; it raises ValueError for settings that cannot
     be; its method `extends(earlier)`, where it has one, says whether --resume may go on with a run of the configuration
     `earlier` under this one. `quick` is the configuration of --quick. The process ends with 2 for bad usage, with 1
-    where the run failed, and with 128 + its number after a signal.
+    where the run failed, and with 128 + its number after a signal. A setting `num_devices` makes so many of the CPU.
     """
     name = Path(sys.argv[0]).stem
     console = _stderr()
@@ -306,6 +306,7 @@ def _execute(name, config, main, run) -> dict[str, Any]:
     _write_json(run.directory / "config.json", {"experiment": name, **dataclasses.asdict(config)})
     (run.directory / "summary.json").unlink(missing_ok=True)
     environment.use_compilation_cache()
+    environment.use_cpu_devices(getattr(config, "num_devices", 1))
     device = environment.device()
     _write_json(run.directory / "environment.json", environment.describe() | _earlier(run.directory))
     log.info("%s on %s, results in %s", name, device, run.directory)
