@@ -21,7 +21,7 @@ ifneq ($(strip $(EXTRA)),$(strip $(shell cat .venv/.extra 2>/dev/null)))
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup experiment experiments test check format lock clean
+.PHONY: help setup experiment experiments test bench check format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -51,6 +51,14 @@ experiments: $(READY)  ## list the experiments, with the time that each takes on
 test: $(READY)  ## the tests
 	@$(BIN)/python -m pytest $(ARGS)
 
+bench: .venv-bench/.ready  ## race against PyTorch, Flax and NumPy, in an environment of its own; writes benchmarks/RESULTS.md
+	@.venv-bench/bin/python -m benchmarks
+
+.venv-bench/.ready: requirements.lock benchmarks/requirements.txt
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/pip install -q -r requirements.lock -r benchmarks/requirements.txt
+	@.venv-bench/bin/pip install -q --no-deps --no-build-isolation -e . && touch $@
+
 check: $(READY)  ## format, lint, types
 	@$(BIN)/ruff format --check --quiet . || $(call FAIL, not formatted: make format)
 	@$(BIN)/ruff check --quiet --output-format concise .
@@ -64,5 +72,5 @@ lock: $(READY)  ## solve requirements.lock anew from pyproject.toml, for every P
 	  --no-annotate --no-header pyproject.toml -o requirements.lock
 
 clean:  ## remove .venv and what the tools left (runs/ stays)
-	@rm -rf .venv .pytest_cache .ruff_cache setup.log *.egg-info
+	@rm -rf .venv .venv-bench .pytest_cache .ruff_cache setup.log *.egg-info
 	@find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,248 @@
+"""The contestants that use JAX: jaxnn, and the way of Flax's official MNIST example."""
+
+import functools
+import itertools
+import resource
+import sys
+import time
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", int(sys.argv[2]) if len(sys.argv) > 2 else 1)
+
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import optax  # noqa: E402
+from flax import linen as nn  # noqa: E402
+from jax import lax  # noqa: E402
+from jax.sharding import NamedSharding, PartitionSpec  # noqa: E402
+
+from benchmarks.race import serve  # noqa: E402
+from jaxnn import cnn, losses, metrics, models, ops, training  # noqa: E402
+from jaxnn.lab import datasets  # noqa: E402
+from jaxnn.types import Batch  # noqa: E402
+
+STEPS = 20
+
+
+class StepNet(nn.Module):
+    """C3-32 SAME, avg pool, C3-64, avg pool, D256, D10."""
+
+    conv: type = cnn.Conv
+    pool: object = ops.avg_pool
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        """The logits."""
+        for channels in (32, 64):
+            x = self.pool(nn.relu(self.conv(channels, (3, 3))(x)))
+        return nn.Dense(10)(nn.relu(nn.Dense(256)(x.reshape(x.shape[0], -1))))
+
+
+class EpochNet(nn.Module):
+    """C5-24 VALID, max pool, ReLU, C3-32 VALID, max pool, ReLU, D256, ReLU, D10."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        """The logits."""
+        for channels, size in ((24, 5), (32, 3)):
+            x = nn.relu(ops.max_pool(cnn.Conv(channels, (size, size), padding="VALID")(x)))
+        return nn.Dense(10)(nn.relu(nn.Dense(256)(x.reshape(x.shape[0], -1))))
+
+
+def make_loss(model, scale):
+    """Softmax cross-entropy on scaled images."""
+
+    def loss_fn(params, state, batch, keys):
+        logits, state = model.apply(params, state, scale(batch.inputs), keys)
+        return losses.softmax_cross_entropy(logits, batch.targets), state
+
+    return loss_fn
+
+
+def make_training(model, optimizer, scale, train, *, batch_size, num_steps, micro_batch=None):
+    """The compiled training and its start, on as many devices as there are."""
+    mesh = training.batch_mesh(batch_size) if jax.device_count() > 1 else None
+    everywhere = mesh and NamedSharding(mesh, PartitionSpec())
+    start = training.init_train_state(jax.random.key(0), model, optimizer, scale(train.inputs[:1]))
+    settings = {"batch_size": batch_size, "num_steps": num_steps, "micro_batch": micro_batch, "mesh": mesh}
+    settings |= {"loss_fn": make_loss(model, scale), "optimizer": optimizer}
+    steps = jax.jit(lambda net, train: training.train_steps(net, train, **settings))
+    return functools.partial(steps, *jax.device_put((start, train), everywhere))
+
+
+def step(micro_batch=None, batch_size=128):
+    """Training steps of one program."""
+    train = datasets.mnist().train
+    optimizer = optax.sgd(0.05, momentum=0.9)
+    steps = make_training(
+        cnn.from_flax(StepNet()),
+        optimizer,
+        lambda x: x / 255,
+        train,
+        batch_size=batch_size,
+        num_steps=STEPS,
+        micro_batch=micro_batch,
+    )
+    started = time.perf_counter()
+    steps()
+    first = time.perf_counter() - started
+
+    def block():
+        loss = float(steps()[1]["loss"][-1])
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return {"loss": loss, "first_seconds": first, "peak_mib": peak}
+
+    serve(block, units=STEPS)
+
+
+def flax_step():
+    """Two compiled functions a step and a Python loop, stock layers."""
+    train = datasets.mnist().train
+    images, labels = jnp.asarray(train.inputs, jnp.float32) / 255, jnp.asarray(train.targets)
+    net = StepNet(conv=nn.Conv, pool=lambda x: nn.avg_pool(x, (2, 2), strides=(2, 2)))
+    optimizer = optax.sgd(0.05, momentum=0.9)
+    params = net.init(jax.random.key(0), images[:1], train=False)
+    opt_state = optimizer.init(params)
+
+    @jax.jit
+    def gradient(params, images, labels):
+        def loss(params):
+            logits = net.apply(params, images, train=True)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        return jax.value_and_grad(loss)(params)
+
+    @jax.jit
+    def update(params, opt_state, gradient):
+        updates, opt_state = optimizer.update(gradient, opt_state)
+        return optax.apply_updates(params, updates), opt_state
+
+    def block():
+        order = np.random.default_rng(0).permutation(len(labels))
+        now, state = params, opt_state
+        for index in range(STEPS):
+            batch = order[index * 128 : (index + 1) * 128]
+            loss, grads = gradient(now, images[batch], labels[batch])
+            now, state = update(now, state, grads)
+        return {"loss": float(jax.block_until_ready((now, loss))[1])}
+
+    serve(block, units=STEPS)
+
+
+def epoch(micro_batch=None):
+    """One epoch of the published fast recipe, from the start, and its test accuracy."""
+    data = datasets.mnist(num_validation=0)
+    model, num_steps = cnn.from_flax(EpochNet()), 60_000 // 256
+
+    def scale(images):
+        return (images / 255 - 0.1307) / 0.3081
+
+    schedule = optax.cosine_onecycle_schedule(num_steps, 1e-2, pct_start=0.3)
+    optimizer = optax.adam(schedule, b1=0.7, b2=0.9)
+    settings = {"batch_size": 256, "num_steps": num_steps, "micro_batch": micro_batch}
+    train = make_training(model, optimizer, scale, data.train, **settings)
+    net = jax.device_get(train()[0].params)
+    images, labels = jnp.asarray(data.test.inputs), jnp.asarray(data.test.targets)
+    logits = training.map_batches(lambda images: model.apply(net, {}, scale(images))[0], images, batch_size=500)
+    accuracy = float(metrics.accuracy(logits, labels))
+
+    def block():
+        jax.block_until_ready(train())
+        return {"accuracy": accuracy}
+
+    serve(block, units=1)
+
+
+SHAPES = {  # images, kernel
+    "128x28x28x1 * 3x3x1x32": ((128, 28, 28, 1), (3, 3, 1, 32)),
+    "128x14x14x32 * 3x3x32x64": ((128, 14, 14, 32), (3, 3, 32, 64)),
+    "50x12x12x24 * 5x5x24x32": ((50, 12, 12, 24), (5, 5, 24, 32)),
+}
+
+
+def convolution(shape, *, ours, inside):
+    """A convolution and both its gradients, inside `lax.scan` or one compiled call after the other."""
+    images, kernel = (jax.random.normal(jax.random.key(0), size) for size in SHAPES[shape])
+
+    def lax_conv2d(images, kernel):
+        return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def step(carry):
+        images, kernel = carry
+        conv2d = ops.conv2d if ours else lax_conv2d
+        gradients = jax.grad(lambda images, kernel: jnp.mean(conv2d(images, kernel) ** 2), (0, 1))(images, kernel)
+        return jax.tree.map(lambda leaf, gradient: leaf - 1e-3 * gradient, (images, kernel), gradients)
+
+    loop = jax.jit(lambda carry: lax.scan(lambda carry, _: (step(carry), None), carry, length=STEPS)[0])
+    once = jax.jit(step)
+
+    def block():
+        carry = images, kernel
+        if inside:
+            carry = loop(carry)
+        else:
+            for _ in range(STEPS):
+                carry = once(carry)
+        jax.block_until_ready(carry)
+
+    serve(block, units=STEPS)
+
+
+def matmul():
+    """The machine's rate: a large product in float32."""
+    size = 2048
+    matrix = jnp.ones((size, size))
+    product = jax.jit(lambda matrix: matrix @ matrix)
+
+    def block():
+        product(matrix).block_until_ready()
+
+    serve(block, units=2 * size**3)
+
+
+def fitting(num_nets):
+    """`num_nets` nets 2-6-1 side by side, on mentat's data, batch and step size."""
+    updates = 2000
+    inputs = jax.random.uniform(jax.random.key(0), (100, 2), minval=-2, maxval=2)
+    data = Batch(inputs, jnp.sum(inputs**2, axis=1, keepdims=True))
+    model = models.mlp([6], 1, activation=jax.nn.sigmoid)
+    optimizer = optax.sgd(lambda step: 0.6 / (step + 1) ** 0.3, momentum=0.7)
+
+    def loss_fn(params, state, batch, keys):
+        outputs, state = model.apply(params, state, batch.inputs)
+        return losses.squared_error(outputs, batch.targets) / 2, state
+
+    def train(key, data):
+        net = training.init_train_state(key, model, optimizer, inputs)
+        settings = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": 40, "num_steps": updates}
+        return training.train_steps(net, data, **settings)[1]["loss"][-1]
+
+    keys = jax.random.split(jax.random.key(0), num_nets)
+    trainings = jax.jit(jax.vmap(train, (0, None)))
+
+    def block():
+        return {"loss": float(jnp.median(trainings(keys, data)))}
+
+    serve(block, units=updates * num_nets)
+
+
+CONTESTANTS = {
+    "step": step,
+    "step_micro16": functools.partial(step, 16),
+    "step_batch32": functools.partial(step, batch_size=32),
+    "step_batch512": functools.partial(step, batch_size=512),
+    "flax_step": flax_step,
+    "epoch": epoch,
+    "epoch_micro64": functools.partial(epoch, 64),
+    "matmul": matmul,
+    "fitting_1": functools.partial(fitting, 1),
+    "fitting_512": functools.partial(fitting, 512),
+}
+for number, shape in enumerate(SHAPES):
+    for ours, inside in itertools.product((True, False), repeat=2):
+        name = f"{'jaxnn' if ours else 'lax'}_{'inside' if inside else 'outside'}_{number}"
+        CONTESTANTS[name] = functools.partial(convolution, shape, ours=ours, inside=inside)
+
+if __name__ == "__main__":
+    CONTESTANTS[sys.argv[1]]()
