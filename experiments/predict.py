@@ -4,7 +4,7 @@ The deck (page 18) shows digits that others wrote. Here are your own: photograph
 size, dark on light or light on dark. They are made like MNIST's, and the nets of a run of mnist_cnn read them together:
 the probabilities are the mean over its nets.
 
-Run:    make experiment NAME=predict ARGS="--run runs/mnist_cnn/2026-11-23_03-12-44 --images my5.png my3.jpg"
+Run:    make experiment NAME=predict ARGS="--run runs/mnist_cnn/2026-11-23_04-26-22 --images my5.png my3.jpg"
 
 Expect: the ten pictures of docs/digits read right (1 net, seed 0 of mnist_cnn)
 
