@@ -75,15 +75,15 @@ def load_nets(folder: Path):
 
 def read(paths):
     """The pictures in grey, and made like MNIST's: uint8 [images, 28, 28, 1]; all that cannot be read are named."""
-    read, errors = [], []
+    found, errors = [], []
     for path in paths:
         try:
-            read.append(images.read_digit(path))
+            found.append(images.read_digit(path))
         except images.PictureError as error:
             errors.append(str(error))
     if errors:
         raise BadUsageError("\n".join(errors))
-    pictures, digits = zip(*read, strict=True)
+    pictures, digits = zip(*found, strict=True)
     return pictures, np.stack(digits)
 
 
