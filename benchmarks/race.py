@@ -1,5 +1,6 @@
 """Contestants are processes of their own that run a block of work whenever they are told to, in turns."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -50,7 +51,8 @@ def race(contestants: Sequence[str], *, rounds: int) -> dict[str, Result]:
         sys.stderr.write(f"\r  round {number + 1} of {rounds}")
     sys.stderr.write("\n")
     for process in processes.values():
-        process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # of one that has died
+            process.stdin.close()
         process.wait()
     return results
 
