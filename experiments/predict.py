@@ -8,7 +8,7 @@ Run:    make experiment NAME=predict ARGS="--run runs/mnist_cnn/2026-11-23_04-26
 
 Expect: the ten pictures of docs/digits read right (1 net, seed 0 of mnist_cnn)
 
-Time:   5 s
+Time:   4 s
 """
 
 import functools
