@@ -35,6 +35,8 @@ FITTING = {
     "NumPy, one net": "benchmarks.in_numpy",
     "jaxnn, one net": "benchmarks.in_jax fitting_1",
     "jaxnn, 512 nets in one program": "benchmarks.in_jax fitting_512",
+    "jaxnn, 512 nets, 2 devices": "benchmarks.in_jax fitting_512 2",
+    "jaxnn, 512 nets, 2 devices, shuffled": "benchmarks.in_jax fitting_512_shuffled 2",
 }
 MATMUL = {"JAX": "benchmarks.in_jax matmul", "PyTorch": "benchmarks.in_torch matmul"}
 BATCHES = {32: "benchmarks.in_jax step_batch32", 128: "benchmarks.in_jax step", 512: "benchmarks.in_jax step_batch512"}

@@ -201,9 +201,9 @@ def matmul():
     serve(block, units=2 * size**3)
 
 
-def fitting(num_nets):
-    """`num_nets` nets 2-6-1 side by side, on mentat's data, batch and step size."""
-    updates = 2000
+def fitting(num_nets, shuffle=False):
+    """`num_nets` nets 2-6-1 side by side, spread over the devices, on mentat's data, batches and step size."""
+    updates = 10_000
     inputs = jax.random.uniform(jax.random.key(0), (100, 2), minval=-2, maxval=2)
     data = Batch(inputs, jnp.sum(inputs**2, axis=1, keepdims=True))
     model = models.mlp([6], 1, activation=jax.nn.sigmoid)
@@ -216,9 +216,12 @@ def fitting(num_nets):
     def train(key, data):
         net = training.init_train_state(key, model, optimizer, inputs)
         settings = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": 40, "num_steps": updates}
+        settings |= {"shuffle": shuffle}
         return training.train_steps(net, data, **settings)[1]["loss"][-1]
 
-    keys = jax.random.split(jax.random.key(0), num_nets)
+    mesh = jax.make_mesh((jax.device_count(),), ("nets",), axis_types=(jax.sharding.AxisType.Auto,))
+    keys = jax.device_put(jax.random.split(jax.random.key(0), num_nets), NamedSharding(mesh, PartitionSpec("nets")))
+    data = jax.device_put(data, NamedSharding(mesh, PartitionSpec()))
     trainings = jax.jit(jax.vmap(train, (0, None)))
 
     def block():
@@ -238,6 +241,7 @@ CONTESTANTS = {
     "matmul": matmul,
     "fitting_1": functools.partial(fitting, 1),
     "fitting_512": functools.partial(fitting, 512),
+    "fitting_512_shuffled": functools.partial(fitting, 512, shuffle=True),
 }
 for number, shape in enumerate(SHAPES):
     for ours, inside in itertools.product((True, False), repeat=2):

@@ -4,7 +4,7 @@ import numpy as np
 
 from benchmarks.race import serve
 
-UPDATES = 2000
+UPDATES = 10_000
 
 
 def train():

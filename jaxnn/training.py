@@ -46,15 +46,16 @@ def train_steps(
     optimizer: optax.GradientTransformation,
     batch_size: int,
     num_steps: int,
+    shuffle: bool = True,
     micro_batch: int | None = None,
     mesh: Mesh | None = None,
 ) -> tuple[TrainState, dict[str, Float[Array, " num_steps"]]]:
     """Mini-batch training (deck, page 13) for `num_steps` steps as one `lax.scan`: jit it, vmap it over states.
 
     `loss_fn(params, state, batch, keys) -> (losses, state)` gives one loss per example and gets one key per example;
-    the steps go down the gradient of the mean. `data` has all training examples, on the device. The metrics hold
-    `loss`, the mean loss of each step's batch before its update. Two stretches of n steps do what one of 2n does, bit
-    for bit where XLA compiles the step alike.
+    the steps go down the gradient of the mean. `data` has all training examples, on the device; `batch_indices` says
+    which come when. The metrics hold `loss`, the mean loss of each step's batch before its update. Two stretches of n
+    steps do what one of 2n does, bit for bit where XLA compiles the step alike.
 
     With `micro_batch`, a divisor of the batch size, the gradient of a batch is the mean of those of its micro-batches,
     one after the other: the same to rounding in less memory, but a model with batch statistics takes those of each
@@ -72,9 +73,8 @@ def train_steps(
     if mesh is not None and micro_batch % mesh.size:
         raise ValueError(f"train_steps: {mesh.size} devices cannot share {micro_batch} examples evenly")
     order_key, noise_key = jax.random.split(train_state.key)
-    indices = batch_indices(
-        order_key, train_state.step, num_steps=num_steps, num_examples=num_examples(data), batch_size=batch_size
-    )
+    sizes = {"num_steps": num_steps, "num_examples": num_examples(data), "batch_size": batch_size}
+    indices = batch_indices(order_key, train_state.step, **sizes, shuffle=shuffle)
 
     def mean_loss(params, state, examples):
         losses, state = loss_fn(params, state, *examples)

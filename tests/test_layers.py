@@ -8,10 +8,11 @@ from jaxnn import layers
 KEY = jax.random.key(0)
 
 
-def test_dense_is_the_linear_neuron():
-    params = layers.init_dense(KEY, 3, 2)
-    assert jax.tree.map(jnp.shape, params) == {"weight": (3, 2), "bias": (2,)}
-    inputs = jax.random.normal(KEY, (4, 5, 3))
+@pytest.mark.parametrize(("num_inputs", "num_outputs"), [(3, 2), (1, 128), (5, 30)])  # small ones are written out
+def test_dense_is_the_linear_neuron(num_inputs, num_outputs):
+    params = layers.init_dense(KEY, num_inputs, num_outputs)
+    assert jax.tree.map(jnp.shape, params) == {"weight": (num_inputs, num_outputs), "bias": (num_outputs,)}
+    inputs = jax.random.normal(KEY, (4, 5, num_inputs))
     np.testing.assert_allclose(layers.dense(params, inputs), inputs @ params["weight"] + params["bias"], rtol=1e-6)
 
 
