@@ -60,20 +60,21 @@ def make_loss(model, scale):
     return loss_fn
 
 
-def make_training(model, optimizer, scale, train, *, batch_size, num_steps, micro_batch=None):
-    """The compiled training and its start, on as many devices as there are."""
+def make_training(model, optimizer, scale, train, *, batch_size, num_steps, micro_batch=None, num_nets=1):
+    """The compiled training of some nets, one after the other, and its start, on as many devices as there are."""
     mesh = training.batch_mesh(batch_size) if jax.device_count() > 1 else None
     everywhere = mesh and NamedSharding(mesh, PartitionSpec())
-    start = training.init_train_state(jax.random.key(0), model, optimizer, scale(train.inputs[:1]))
+    init = jax.vmap(lambda key: training.init_train_state(key, model, optimizer, scale(train.inputs[:1])))
+    start = init(jax.random.split(jax.random.key(0), num_nets))
     settings = {"batch_size": batch_size, "num_steps": num_steps, "micro_batch": micro_batch, "mesh": mesh}
     settings |= {"loss_fn": make_loss(model, scale), "optimizer": optimizer}
-    steps = jax.jit(lambda net, train: training.train_steps(net, train, **settings))
+    steps = jax.jit(lambda nets, train: lax.map(lambda net: training.train_steps(net, train, **settings), nets))
     return functools.partial(steps, *jax.device_put((start, train), everywhere))
 
 
-def step(micro_batch=None, batch_size=128):
+def step(micro_batch=None, batch_size=128, num_nets=1, num_images=55_000):
     """Training steps of one program."""
-    train = datasets.mnist().train
+    train = jax.tree.map(lambda leaf: leaf[:num_images], datasets.mnist().train)
     optimizer = optax.sgd(0.05, momentum=0.9)
     steps = make_training(
         cnn.from_flax(StepNet()),
@@ -83,17 +84,18 @@ def step(micro_batch=None, batch_size=128):
         batch_size=batch_size,
         num_steps=STEPS,
         micro_batch=micro_batch,
+        num_nets=num_nets,
     )
     started = time.perf_counter()
     steps()
     first = time.perf_counter() - started
 
     def block():
-        loss = float(steps()[1]["loss"][-1])
+        loss = float(steps()[1]["loss"][0, -1])
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         return {"loss": loss, "first_seconds": first, "peak_mib": peak}
 
-    serve(block, units=STEPS)
+    serve(block, units=STEPS * num_nets)
 
 
 def flax_step():
@@ -142,7 +144,7 @@ def epoch(micro_batch=None):
     optimizer = optax.adam(schedule, b1=0.7, b2=0.9)
     settings = {"batch_size": 256, "num_steps": num_steps, "micro_batch": micro_batch}
     train = make_training(model, optimizer, scale, data.train, **settings)
-    net = jax.device_get(train()[0].params)
+    net = jax.tree.map(lambda leaf: leaf[0], jax.device_get(train()[0].params))
     images, labels = jnp.asarray(data.test.inputs), jnp.asarray(data.test.targets)
     logits = training.map_batches(lambda images: model.apply(net, {}, scale(images))[0], images, batch_size=500)
     accuracy = float(metrics.accuracy(logits, labels))
@@ -235,6 +237,9 @@ CONTESTANTS = {
     "step_micro16": functools.partial(step, 16),
     "step_batch32": functools.partial(step, batch_size=32),
     "step_batch512": functools.partial(step, batch_size=512),
+    "step_nets2": functools.partial(step, num_nets=2),
+    "step_nets8": functools.partial(step, num_nets=8),
+    "step_images5500": functools.partial(step, num_images=5500),
     "flax_step": flax_step,
     "epoch": epoch,
     "epoch_micro64": functools.partial(epoch, 64),

@@ -178,26 +178,24 @@ def scale(images):
     return images / 255
 
 
-def make_mesh(config: Config) -> Mesh | None:
-    """The devices that share each batch, where there are several."""
-    if config.num_devices == 1:
-        return None
+def make_mesh(config: Config) -> Mesh:
+    """The devices that share each batch."""
     try:
         return training.batch_mesh(config.batch_size, num_devices=config.num_devices)
     except ValueError as error:
         raise BadUsageError(f"--num-devices {config.num_devices}: {error}") from error
 
 
-def load_data(config: Config, run: Run, everywhere) -> datasets.Splits:
-    """The data set, on all devices in use, with as many training images as were asked for."""
+def load_data(config: Config, run: Run) -> datasets.Splits:
+    """The data set, with as many training images as were asked for."""
     load = {"mnist": datasets.mnist, "fashion_mnist": datasets.fashion_mnist}[config.dataset]
     splits = load(config.data_dir, num_validation=config.num_validation)
     run.record(data_sha256=datasets.SHA256[config.dataset])
     train = Batch(*(leaf[: config.train_size] for leaf in splits.train))
-    return jax.device_put(splits._replace(train=train), everywhere)
+    return splits._replace(train=train)
 
 
-def train_nets(config: Config, run: Run, model, predict, mesh, train: Batch, validation: Batch):
+def train_nets(config: Config, run: Run, model, predict, mesh: Mesh, train: Batch, validation: Batch):
     """The nets, trained stretch by stretch, with a look at the validation set and a checkpoint after each."""
     optimizer, loss_fn = make_optimizer(config), make_loss(config, model)
     patience = config.patience or 1  # without early stopping, the later look counts as the better
@@ -239,7 +237,7 @@ def train_nets(config: Config, run: Run, model, predict, mesh, train: Batch, val
     seeds = range(config.seed, config.seed + config.num_seeds)
     nets = init(jax.vmap(jax.random.key)(jnp.array(seeds)), scale(train.inputs[:1]))
     nets, step = run.restore(nets, config.stops)
-    nets = jax.device_put(nets, mesh and NamedSharding(mesh, PartitionSpec()))
+    nets = jax.device_put(nets, train.inputs.sharding)
     run.profile(lambda: train_stretch(nets.train_state, np.arange(len(seeds)) == 0, train, 10))
     total, done = (num_steps * config.num_seeds * config.batch_size for num_steps in (config.num_steps, step))
     with run.progress(total, unit="images", done=done) as report:
@@ -271,17 +269,19 @@ def train_nets(config: Config, run: Run, model, predict, mesh, train: Batch, val
 def main(config: Config, run: Run) -> dict:
     """Trains the nets, and looks at the test set once, at the end."""
     mesh = make_mesh(config)
-    everywhere = mesh and NamedSharding(mesh, PartitionSpec())
-    train, validation, test = load_data(config, run, everywhere)
+    train, validation, test = jax.device_put(load_data(config, run), NamedSharding(mesh, PartitionSpec()))
     model = cnn.from_flax(
         cnn.CNN(config.channels, hidden_size=config.hidden_size, batch_norm=config.batch_norm, dropout=config.dropout)
     )
+
+    batch_size = config.batch_size * math.ceil(250 / config.batch_size)  # which the devices can share
 
     @jax.jit
     def predict(nets, images):
         def logits(net):
             apply = functools.partial(model.apply, net.params, net.state)
-            return training.map_batches(lambda images: apply(scale(images))[0], images, batch_size=250)
+            predict_batch = lambda images: apply(scale(images))[0]  # noqa: E731
+            return training.map_batches(predict_batch, images, batch_size=batch_size, mesh=mesh)
 
         return lax.map(logits, nets)
 

@@ -202,13 +202,16 @@ def is_training(stopping: EarlyStopping, *, patience: int) -> Bool[Array, "..."]
     return (stopping.num_worse < patience) & ~stopping.failed
 
 
-def map_batches(fn: Callable, data: PyTree, *, batch_size: int) -> PyTree:
+def map_batches(fn: Callable, data: PyTree, *, batch_size: int, mesh: Mesh | None = None) -> PyTree:
     """The values per example that `fn` gives for a batch, for all of `data`: every example counts, whatever the batch.
 
-    Whole batches run in one compiled loop; the rest is one more call of its own, smaller shape.
+    Whole batches run in one compiled loop; the rest is one more call of its own, smaller shape. With `mesh`, the
+    examples of each whole batch are spread over its devices.
     """
     if batch_size < 1:
         raise ValueError(f"map_batches: batch_size must be 1 or more, not {batch_size}")
+    if mesh is not None and batch_size % mesh.size:
+        raise ValueError(f"map_batches: {mesh.size} devices cannot share {batch_size} examples evenly")
     total = num_examples(data)
     if total == 0:
         raise ValueError("map_batches: there are no examples")
@@ -216,6 +219,7 @@ def map_batches(fn: Callable, data: PyTree, *, batch_size: int) -> PyTree:
     whole = jax.tree.map(
         lambda leaf: leaf[: num_whole * batch_size].reshape(num_whole, batch_size, *leaf.shape[1:]), data
     )
+    whole = _spread(whole, mesh, axis=1)
     rest = jax.tree.map(lambda leaf: leaf[num_whole * batch_size :], data)
     parts = []
     if num_whole:

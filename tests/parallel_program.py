@@ -49,6 +49,18 @@ def train(num_devices, dtype, num_steps, *, batch_norm=True, micro_batch=None):
     return np.concatenate([np.asarray(leaf).ravel() for leaf in leaves])
 
 
+def evaluate(num_devices):
+    """Logits of more images than fill whole batches."""
+    model, _ = make(batch_norm=True)
+    images = jax.random.normal(jax.random.key(1), (53, 16, 16, 1))
+    params, state = model.init(jax.random.key(0), images)
+    mesh = training.batch_mesh(16, num_devices=num_devices)
+    run = jax.jit(
+        lambda *net: training.map_batches(lambda x: model.apply(*net, x)[0], images, batch_size=16, mesh=mesh)
+    )
+    return np.asarray(run(*jax.device_put((params, state), NamedSharding(mesh, PartitionSpec()))))
+
+
 def largest_difference(*trained):
     return max(float(np.abs(other - trained[0]).max()) for other in trained[1:])
 
@@ -61,6 +73,7 @@ with jax.enable_x64(True):
     before = train(1, jnp.float64, 0)
 json.dump(
     {
+        "evaluation": largest_difference(*(evaluate(number) for number in (1, 2, 8))),
         "one step, float32": largest_difference(*once),
         "100 steps, float64": largest_difference(*many),
         "micro-batches": largest_difference(whole, *parts),

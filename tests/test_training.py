@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
+from jax.sharding import AbstractMesh
 
 from jaxnn import cnn, layers, losses, models, training
 from jaxnn.data import batch_indices
@@ -268,6 +269,12 @@ def test_map_batches_refuses_no_batch_and_no_examples():
         training.map_batches(lambda batch: batch, jnp.ones((0, 3)), batch_size=2)
 
 
+def test_map_batches_refuses_a_batch_that_the_devices_cannot_share():
+    mesh = AbstractMesh((2,), ("batch",))
+    with pytest.raises(ValueError, match="2 devices cannot share 3 examples"):
+        training.map_batches(lambda batch: batch, jnp.ones(6), batch_size=3, mesh=mesh)
+
+
 def look_all(scores, *, patience):
     """Looks with these scores at a training whose only weight is the number of the look, 1, 2, ..."""
     update = jax.jit(functools.partial(training.update_early_stopping, patience=patience))
@@ -327,6 +334,7 @@ def test_several_devices_compute_as_one(differences):
     assert differences["one step, float32"] < 1e-5
     assert differences["100 steps, float64"] < 1e-10
     assert differences["moved"] > 0.1
+    assert differences["evaluation"] < 1e-5
 
 
 def test_two_processes_compute_as_one():
