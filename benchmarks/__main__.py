@@ -110,8 +110,8 @@ def steps() -> str:
     floor = f"at JAX's rate the step would take {1e3 * STEP_GFLOP / rates['JAX']:.1f} ms"
     return (
         "## 1. A training step\n\nC3-32 SAME, average pool, C3-64, average pool, D256, D10; batch 128; SGD with "
-        f"momentum. A large float32 matrix product in the same race: {matmul}; {floor}.\n\n"
-        + table(["", "per step", "GFLOP/s", f"times as long as {ours}"], rows)
+        f"momentum. A large float32 matrix product in the same race: "
+        f"{matmul}; {floor}.\n\n" + table(["", "per step", "GFLOP/s", f"times as long as {ours}"], rows)
     )
 
 
@@ -157,8 +157,8 @@ def fitting() -> str:
     reference = results["NumPy, one net"]
     rows = [[name, f"{1e6 * result.median:.2f} µs", compare(result, reference)] for name, result in results.items()]
     return (
-        "## 4. The function-fitting net 2-6-1\n\nBatch 40, decaying steps with momentum; the batches in the order of the data, "
-        "but where it says shuffled. Per update and net.\n\n"
+        "## 4. The function-fitting net 2-6-1\n\nBatch 40, decaying steps with momentum; the batches in the order of "
+        "the data, but where it says shuffled. Per update and net.\n\n"
         + table(["", "per update and net", "times as fast as NumPy"], rows)
     )
 

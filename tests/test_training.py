@@ -13,7 +13,6 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
-from jax.sharding import AbstractMesh
 
 from jaxnn import cnn, layers, losses, models, training
 from jaxnn.data import batch_indices
@@ -269,8 +268,8 @@ def test_map_batches_refuses_no_batch_and_no_examples():
         training.map_batches(lambda batch: batch, jnp.ones((0, 3)), batch_size=2)
 
 
-def test_map_batches_refuses_a_batch_that_the_devices_cannot_share():
-    mesh = AbstractMesh((2,), ("batch",))
+def test_map_batches_refuses_a_batch_that_the_devices_cannot_share(as_users_see_it):
+    mesh = types.SimpleNamespace(size=2)
     with pytest.raises(ValueError, match="2 devices cannot share 3 examples"):
         training.map_batches(lambda batch: batch, jnp.ones(6), batch_size=3, mesh=mesh)
 
