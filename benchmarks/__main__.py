@@ -43,6 +43,7 @@ GROWTH = {
     "batch 128, 55,000 images, 1 net": "benchmarks.in_jax step",
     "batch 32": "benchmarks.in_jax step_batch32",
     "batch 512": "benchmarks.in_jax step_batch512",
+    "batch 512, micro-batches of 64": "benchmarks.in_jax step_batch512_micro64",
     "5,500 images": "benchmarks.in_jax step_images5500",
     "2 nets": "benchmarks.in_jax step_nets2",
     "8 nets": "benchmarks.in_jax step_nets8",

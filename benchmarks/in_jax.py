@@ -237,6 +237,7 @@ CONTESTANTS = {
     "step_micro16": functools.partial(step, 16),
     "step_batch32": functools.partial(step, batch_size=32),
     "step_batch512": functools.partial(step, batch_size=512),
+    "step_batch512_micro64": functools.partial(step, 64, batch_size=512),
     "step_nets2": functools.partial(step, num_nets=2),
     "step_nets8": functools.partial(step, num_nets=8),
     "step_images5500": functools.partial(step, num_images=5500),

@@ -70,7 +70,7 @@ class Config:
     eval_every: int = 550  # steps between two looks at the validation set
     patience: int | None = None  # stop a net after so many looks without a better one, and keep its best
     num_devices: int = 1  # devices that share each batch; on CPU virtual ones, at best one per core
-    micro_batch: int | None = None  # images whose gradient is computed at once; None is the whole batch
+    micro_batch: int | None = None  # images whose gradient is computed at once; None is what is fast
     data_dir: Path | None = None  # data folder; None is $JAXNN_DATA_DIR, else ~/.cache/jaxnn
     seed: int = 0  # of the first net
     num_seeds: int = 1  # nets to train; the others take the seeds that follow
@@ -178,6 +178,16 @@ def scale(images):
     return images / 255
 
 
+def choose_micro_batch(config: Config) -> int:
+    """What was asked for; else the whole batch, but on CPU at most 128 images if no batch norm would notice."""
+    if config.micro_batch is not None:
+        return config.micro_batch
+    if config.batch_norm or jax.default_backend() != "cpu":
+        return config.batch_size
+    multiples = range(config.num_devices, max(128, config.num_devices) + 1, config.num_devices)
+    return max(size for size in multiples if config.batch_size % size == 0)
+
+
 def make_mesh(config: Config) -> Mesh:
     """The devices that share each batch."""
     try:
@@ -219,7 +229,7 @@ def train_nets(config: Config, run: Run, model, predict, mesh: Mesh, train: Batc
                 optimizer=optimizer,
                 batch_size=config.batch_size,
                 num_steps=num_steps,
-                micro_batch=config.micro_batch,
+                micro_batch=choose_micro_batch(config),
                 mesh=mesh,
             )
 
@@ -300,6 +310,7 @@ def main(config: Config, run: Run) -> dict:
         "test_accuracy_sd": test_accuracies.std(ddof=1) if len(test_accuracies) > 1 else None,
         **{name: np.mean([row[name] for row in kept]) for name in ("train_loss", "validation_accuracy")},
         "learning_rate": config.peak_learning_rate,
+        "micro_batch": choose_micro_batch(config),
         "num_seeds": config.num_seeds,
         "num_diverged": int((~left).sum()),
         "num_parameters": sum(leaf[0].size for leaf in jax.tree.leaves(nets.params)),

@@ -58,10 +58,11 @@ def train_steps(
     steps do what one of 2n does, bit for bit where XLA compiles the step alike.
 
     With `micro_batch`, a divisor of the batch size, the gradient of a batch is the mean of those of its micro-batches,
-    one after the other: the same to rounding in less memory, but a model with batch statistics takes those of each
-    micro-batch. With `mesh`, such as `batch_mesh` makes, the examples of a batch are spread over its devices, which
-    compute as one: means, batch statistics and noise are those of the whole batch. The state must lie on all of them,
-    as `jax.jit(..., out_shardings=NamedSharding(mesh, PartitionSpec()))` makes it, and the data too, or be NumPy's.
+    one after the other: the same to rounding in less memory (on CPU, for convolutions on 512 images, also in half the
+    time), but a model with batch statistics takes those of each micro-batch. With `mesh`, such as `batch_mesh` makes,
+    the examples of a batch are spread over its devices, which compute as one: means, batch statistics and noise are
+    those of the whole batch. The state must lie on all of them, as `jax.jit(..., out_shardings=NamedSharding(mesh,
+    PartitionSpec()))` makes it, and the data too, or be NumPy's.
 
     A step whose loss or gradient is not finite is not taken: the state stays as it was before it, and so it does in the
     steps that follow. So `step` names the step at which a training diverged.

@@ -78,6 +78,20 @@ def test_mnist_cnn_trains_several_nets_and_each_as_if_alone(tmp_path, three_nets
     assert three[2::3] == last
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, 50),
+        ({"batch_size": 256}, 256),  # with batch norm, micro-batches would change the statistics
+        ({"batch_size": 256, "batch_norm": False}, 128),
+        ({"batch_size": 250, "batch_norm": False, "num_devices": 2}, 50),
+        ({"batch_size": 100, "micro_batch": 20}, 20),
+    ],
+)
+def test_mnist_cnn_chooses_its_micro_batch(settings, expected):
+    assert mnist_cnn.choose_micro_batch(mnist_cnn.Config(**settings)) == expected
+
+
 @pytest.fixture(scope="module")
 def clothes(tmp_path_factory):
     """The folder of a run that stopped early, of two nets on Fashion-MNIST."""
