@@ -1,6 +1,7 @@
 """`make bench`: every race, in turns and with medians, written to benchmarks/RESULTS.md."""
 
 import importlib.metadata
+import math
 import platform
 import statistics
 import subprocess
@@ -83,7 +84,9 @@ def table(columns: list[str], rows: list[list[str]]) -> str:
 
 
 def compare(result: Result, reference: Result) -> str:
-    """How many times as fast as the reference."""
+    """How many times as fast as the reference; nothing where one of them did not run."""
+    if result.problem or reference.problem:
+        return ""
     median, low, high = ratio(reference, result)
     return f"{median:.2f} ({low:.2f} - {high:.2f})"
 
@@ -111,8 +114,8 @@ def steps() -> str:
     floor = f"at JAX's rate the step would take {1e3 * STEP_GFLOP / rates['JAX']:.1f} ms"
     return (
         "## 1. A training step\n\nC3-32 SAME, average pool, C3-64, average pool, D256, D10; batch 128; SGD with "
-        f"momentum. A large float32 matrix product in the same race: "
-        f"{matmul}; {floor}.\n\n" + table(["", "per step", "GFLOP/s", f"times as long as {ours}"], rows)
+        f"momentum. A large float32 matrix product in the same race: {matmul}; {floor}.\n\n"
+        + table(["", "per step", "GFLOP/s", f"times as long as {ours}"], rows)
     )
 
 
@@ -156,7 +159,10 @@ def fitting() -> str:
     """Small nets, alone and by the hundred."""
     results = enter("small nets", FITTING)
     reference = results["NumPy, one net"]
-    rows = [[name, f"{1e6 * result.median:.2f} µs", compare(result, reference)] for name, result in results.items()]
+    rows = [
+        [name, result.problem or f"{1e6 * result.median:.2f} µs", compare(result, reference)]
+        for name, result in results.items()
+    ]
     return (
         "## 4. The function-fitting net 2-6-1\n\nBatch 40, decaying steps with momentum; the batches in the order of "
         "the data, but where it says shuffled. Per update and net.\n\n"
@@ -171,10 +177,10 @@ def growth() -> str:
     rows = [
         [
             name,
-            f"{1e3 * result.median:.1f} ms",
+            result.problem or f"{1e3 * result.median:.1f} ms",
             compare(reference, result),
-            f"{result.said['first_seconds']:.1f} s",
-            f"{result.said['peak_mib']:,.0f} MiB",
+            f"{result.said.get('first_seconds', math.nan):.1f} s",
+            f"{result.said.get('peak_mib', math.nan):,.0f} MiB",
         ]
         for name, result in results.items()
     ]
@@ -185,7 +191,7 @@ def growth() -> str:
     }
     times = [[name, f"{statistics.median(start(command) for _ in range(3)):.1f} s"] for name, command in starts.items()]
     return (
-        "## 5. Growth and starts\n\nThe net of race 1 on one device; one thing changed in each row; 5 rounds.\n\n"
+        "## 5. Growth and starts\n\nThe net of race 1 on one device, with what each row names changed; 5 rounds.\n\n"
         + table(["", "step of a net", "times as long as the first", "first call, compiled", "peak memory"], rows)
         + "\n\n"
         + table(["", "whole process"], times)

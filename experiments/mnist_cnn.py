@@ -70,7 +70,9 @@ class Config:
     eval_every: int = 550  # steps between two looks at the validation set
     patience: int | None = None  # stop a net after so many looks without a better one, and keep its best
     num_devices: int = 1  # devices that share each batch; on CPU virtual ones, at best one per core
-    micro_batch: int | None = None  # images whose gradient is computed at once; None is what is fast
+    micro_batch: int | None = (
+        None  # images whose gradient is computed at once; None is all, or less where that is faster and changes nothing
+    )
     data_dir: Path | None = None  # data folder; None is $JAXNN_DATA_DIR, else ~/.cache/jaxnn
     seed: int = 0  # of the first net
     num_seeds: int = 1  # nets to train; the others take the seeds that follow
@@ -184,8 +186,8 @@ def choose_micro_batch(config: Config) -> int:
         return config.micro_batch
     if config.batch_norm or jax.default_backend() != "cpu":
         return config.batch_size
-    multiples = range(config.num_devices, max(128, config.num_devices) + 1, config.num_devices)
-    return max(size for size in multiples if config.batch_size % size == 0)
+    sizes = [size for size in range(32, 129) if config.batch_size % size == size % config.num_devices == 0]
+    return max(sizes, default=config.batch_size)
 
 
 def make_mesh(config: Config) -> Mesh:
@@ -284,7 +286,7 @@ def main(config: Config, run: Run) -> dict:
         cnn.CNN(config.channels, hidden_size=config.hidden_size, batch_norm=config.batch_norm, dropout=config.dropout)
     )
 
-    batch_size = config.batch_size * math.ceil(250 / config.batch_size)  # which the devices can share
+    batch_size = config.num_devices * math.ceil(250 / config.num_devices)  # which the devices can share
 
     @jax.jit
     def predict(nets, images):

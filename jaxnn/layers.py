@@ -30,8 +30,9 @@ def dense(params: Params, inputs: Float[Array, "*batch inputs"]) -> Float[Array,
 
 
 def _product(inputs, weight):
-    """`inputs @ weight`; a small one is written out on CPU, which saves XLA calls: twice as fast, also under vmap."""
-    if jax.default_backend() == "cpu" and min(weight.shape) <= 4 and weight.size <= 128:
+    """`inputs @ weight`; on CPU, a few products are written out, which takes a third less time for a net 2-6-1."""
+    precise = jnp.result_type(inputs, weight) in (jnp.float32, jnp.float64)
+    if jax.default_backend() == "cpu" and weight.size <= 32 and precise:
         return jnp.sum(inputs[..., None] * weight, axis=-2)
     return inputs @ weight
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.layers import dense, glorot_uniform, init_dense
+from jaxnn.types import Params
 
 
 class Model(NamedTuple):
@@ -67,3 +68,11 @@ def mlp(
         return dense(last, inputs), state
 
     return Model(init, apply)
+
+
+def collapse(params: Sequence[Params]) -> Params:
+    """The one layer that an `mlp` with the identity as its activation amounts to: w₂ᵀ(Wx) = (Wᵀw₂)ᵀx (deck, page 8)."""
+    first, *others = params
+    for layer in others:
+        first = {"weight": first["weight"] @ layer["weight"], "bias": dense(layer, first["bias"])}
+    return first

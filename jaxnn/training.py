@@ -54,8 +54,9 @@ def train_steps(
 
     `loss_fn(params, state, batch, keys) -> (losses, state)` gives one loss per example and gets one key per example;
     the steps go down the gradient of the mean. `data` has all training examples, on the device; `batch_indices` says
-    which come when. The metrics hold `loss`, the mean loss of each step's batch before its update. Two stretches of n
-    steps do what one of 2n does, bit for bit where XLA compiles the step alike.
+    which come when, but a batch of them all is not shuffled. The metrics hold `loss`, the mean loss of each step's
+    batch before its update. Two stretches of n steps do what one of 2n does, bit for bit where XLA compiles the step
+    alike.
 
     With `micro_batch`, a divisor of the batch size, the gradient of a batch is the mean of those of its micro-batches,
     one after the other: the same to rounding in less memory (on CPU, for convolutions on 512 images, also in half the
@@ -75,6 +76,7 @@ def train_steps(
         raise ValueError(f"train_steps: {mesh.size} devices cannot share {micro_batch} examples evenly")
     order_key, noise_key = jax.random.split(train_state.key)
     sizes = {"num_steps": num_steps, "num_examples": num_examples(data), "batch_size": batch_size}
+    shuffle = shuffle and not micro_batch == batch_size == num_examples(data)
     indices = batch_indices(order_key, train_state.step, **sizes, shuffle=shuffle)
 
     def mean_loss(params, state, examples):
@@ -207,7 +209,7 @@ def map_batches(fn: Callable, data: PyTree, *, batch_size: int, mesh: Mesh | Non
     """The values per example that `fn` gives for a batch, for all of `data`: every example counts, whatever the batch.
 
     Whole batches run in one compiled loop; the rest is one more call of its own, smaller shape. With `mesh`, the
-    examples of each whole batch are spread over its devices.
+    examples of each whole batch, not the rest, are spread over its devices; all that `fn` uses must lie on all of them.
     """
     if batch_size < 1:
         raise ValueError(f"map_batches: batch_size must be 1 or more, not {batch_size}")

@@ -55,10 +55,14 @@ def evaluate(num_devices):
     images = jax.random.normal(jax.random.key(1), (53, 16, 16, 1))
     params, state = model.init(jax.random.key(0), images)
     mesh = training.batch_mesh(16, num_devices=num_devices)
-    run = jax.jit(
-        lambda *net: training.map_batches(lambda x: model.apply(*net, x)[0], images, batch_size=16, mesh=mesh)
-    )
-    return np.asarray(run(*jax.device_put((params, state), NamedSharding(mesh, PartitionSpec()))))
+
+    def predict(*net):
+        return training.map_batches(lambda images: model.apply(*net, images)[0], images, batch_size=16, mesh=mesh)
+
+    net = jax.device_put((params, state), NamedSharding(mesh, PartitionSpec()))
+    compiled = jax.jit(predict).lower(*net).compile()
+    assert ("all-gather" in compiled.as_text()) == (num_devices > 1)  # each device has computed a part
+    return np.asarray(compiled(*net))
 
 
 def largest_difference(*trained):

@@ -22,6 +22,8 @@ ALLOWED = {  # room: the rooms that it may import
     "metrics": set(),
     "data": {"types"},
     "augment": set(),
+    "descent": set(),
+    "linear_models": {"descent", "layers", "losses", "types"},
     "training": {"types", "data", "models"},
     "lab.datasets": {"types", "lab.sources"},
     "lab.sources": set(),
@@ -31,6 +33,7 @@ ALLOWED = {  # room: the rooms that it may import
     "lab.checkpoint": set(),
     "lab.plots": set(),
     "lab.images": set(),
+    "lab.tables": {"lab.config"},
 }
 
 

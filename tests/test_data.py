@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn import preprocessing
 
 from jaxnn import data
 
@@ -48,19 +49,62 @@ def test_every_order_of_few_examples_is_equally_likely():
 def test_without_shuffling_the_examples_come_as_they_stand():
     batches = data.batch_indices(KEY, jnp.array(3), num_steps=7, **SIZES, shuffle=False)
     np.testing.assert_array_equal(batches.ravel(), np.arange(15, 50) % 23)
-    late = data.batch_indices(KEY, jnp.array(2**31 - 20), num_steps=1, **SIZES, shuffle=False)
-    np.testing.assert_array_equal(late[0], ((2**31 - 20) * 5 + np.arange(5)) % 23)
 
 
-def test_a_batch_of_all_examples_is_not_shuffled():
-    batches = data.batch_indices(KEY, 5, num_steps=2, num_examples=7, batch_size=7)
-    np.testing.assert_array_equal(batches, [np.arange(7)] * 2)
+@pytest.mark.parametrize(("num_examples", "batch_size"), [(23, 5), (1_281_167, 2048), (60_000, 59_999)])
+def test_without_shuffling_late_steps_are_right_too(num_examples, batch_size):
+    for step in (1_281_166, 2**31 - 20):
+        late = data.batch_indices(
+            KEY, jnp.array(step), num_steps=1, num_examples=num_examples, batch_size=batch_size, shuffle=False
+        )
+        np.testing.assert_array_equal(late[0], (step * batch_size + np.arange(batch_size)) % num_examples)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 24])
 def test_refuses_a_batch_size_that_cannot_be(batch_size):
     with pytest.raises(ValueError, match=rf"1 \.\.\. 23 .*not {batch_size}"):
         data.batch_indices(KEY, 0, num_steps=1, num_examples=23, batch_size=batch_size)
+
+
+@pytest.mark.parametrize(("num_examples", "num_folds"), [(20, 5), (23, 5), (7, 7), (2, 2)])
+def test_folds_hold_every_example_out_once(num_examples, num_folds):
+    masks = np.asarray(data.fold_masks(KEY, num_examples=num_examples, num_folds=num_folds))
+    np.testing.assert_array_equal(masks.sum(axis=0), 1)
+    sizes = masks.sum(axis=1)
+    assert sizes.max() - sizes.min() <= 1
+    assert (masks != data.fold_masks(jax.random.key(1), num_examples=num_examples, num_folds=num_folds)).any() or (
+        num_examples == 2
+    )
+
+
+@pytest.mark.parametrize("num_folds", [1, 24])
+def test_refuses_folds_that_cannot_be(num_folds):
+    with pytest.raises(ValueError, match=rf"2 \.\.\. 23 .*not {num_folds}"):
+        data.fold_masks(KEY, num_examples=23, num_folds=num_folds)
+
+
+def test_standardizing_is_scikit_learns(x64):
+    inputs = np.random.default_rng(0).normal(3, [1.0, 100.0, 1e-3], (30, 3))
+    standardizer = data.fit_standardizer(inputs)
+    scaler = preprocessing.StandardScaler().fit(inputs)
+    new = inputs[:5] + 1
+    np.testing.assert_allclose(data.standardize(standardizer, new), scaler.transform(new), atol=1e-9)
+
+
+def test_standardizing_by_some_rows_sees_no_other(x64):
+    inputs = np.random.default_rng(0).normal(size=(30, 2))
+    mask = np.arange(30) < 20
+    ours, alone = data.fit_standardizer(inputs, mask), data.fit_standardizer(inputs[:20])
+    jax.tree.map(lambda left, right: np.testing.assert_allclose(left, right, atol=1e-14), ours, alone)
+    other = np.where(mask[:, None], inputs, 1e6)
+    jax.tree.map(np.testing.assert_array_equal, ours, data.fit_standardizer(other, mask))
+
+
+def test_standardizing_leaves_constant_columns_finite():
+    inputs = jnp.full((7, 2), 0.1)
+    standardizer = data.fit_standardizer(inputs)
+    np.testing.assert_array_equal(standardizer.sd, 1)
+    np.testing.assert_allclose(data.standardize(standardizer, inputs), 0, atol=1e-7)
 
 
 def test_refuses_leaves_of_different_length():

@@ -46,6 +46,42 @@ def three_nets(tmp_path_factory):
     return folder
 
 
+EXPECTED = {  # numbers that the deck's formulas and pictures must have, also at toy size
+    "neuron_surfaces": {
+        "three_units_max": pytest.approx(6.714, abs=0.01),
+        "three_units_min": pytest.approx(-6.799, abs=0.01),
+        "neuron_change_across": pytest.approx(0, abs=1e-15),
+        "sigmoid_slope_max": 0.25,
+        "sigmoid_slope_at_10": pytest.approx(4.54e-5, abs=1e-7),
+        "relu_slope_at_0": 0,
+        "collapse_error": pytest.approx(0, abs=1e-12),
+    },
+    "gradient_descent": {
+        "num_steps": 5497,
+        "num_minima": 4,
+        "num_saddles": 4,
+        "num_maxima": 1,
+        "largest_distance_to_a_minimum": pytest.approx(0, abs=1e-6),
+        "value_deepest": pytest.approx(-78.33233, abs=1e-4),
+    },
+    "information": {
+        "identity_error": pytest.approx(0, abs=1e-12),
+        "entropy_sure": 0,
+        "entropy_fair": 1,
+        "divergence_sure_from_fair": 1,
+        "divergence_fair_from_sure": "inf",
+        "divergence_sure_from_sure": 0,
+    },
+    "linear_regression": {"table_rank": 10, "table_r2": pytest.approx(0.51774842, abs=1e-8)},
+    "logistic_regression": {
+        "boundary_bend": pytest.approx(0, abs=1e-6),
+        "separated": True,
+        "breast_cancer_difference_to_sklearn": pytest.approx(0, abs=1e-6),
+        "iris_difference_to_sklearn": pytest.approx(0, abs=1e-6),
+    },
+}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_experiment_keeps_the_contract_and_repeats_bit_for_bit(name, tmp_path, three_nets):
     needed = {"predict": ["--run", three_nets]}.get(name, [])
@@ -59,6 +95,7 @@ def test_an_experiment_keeps_the_contract_and_repeats_bit_for_bit(name, tmp_path
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(summary)
     measured, repeated = ({k: v for k, v in s.items() if not k.endswith("_seconds")} for s in (summary, again))
     assert measured == repeated
+    assert {key: summary[key] for key in EXPECTED.get(name, {})} == EXPECTED.get(name, {})
     assert folders[0].joinpath("metrics.jsonl").read_text() == folders[1].joinpath("metrics.jsonl").read_text()
     assert read(folders[0], "config")["seed"] == 3
     assert read(folders[0], "environment")["devices"]
@@ -79,16 +116,19 @@ def test_mnist_cnn_trains_several_nets_and_each_as_if_alone(tmp_path, three_nets
 
 
 @pytest.mark.parametrize(
-    ("settings", "expected"),
+    ("backend", "settings", "expected"),
     [
-        ({}, 50),
-        ({"batch_size": 256}, 256),  # with batch norm, micro-batches would change the statistics
-        ({"batch_size": 256, "batch_norm": False}, 128),
-        ({"batch_size": 250, "batch_norm": False, "num_devices": 2}, 50),
-        ({"batch_size": 100, "micro_batch": 20}, 20),
+        ("cpu", {}, 50),
+        ("cpu", {"batch_size": 256}, 256),  # with batch norm, micro-batches would change the statistics
+        ("cpu", {"batch_size": 256, "batch_norm": False}, 128),
+        ("gpu", {"batch_size": 256, "batch_norm": False}, 256),
+        ("cpu", {"batch_size": 257, "batch_norm": False}, 257),  # a prime number
+        ("cpu", {"batch_size": 250, "batch_norm": False, "num_devices": 2}, 50),
+        ("cpu", {"batch_size": 100, "micro_batch": 20}, 20),
     ],
 )
-def test_mnist_cnn_chooses_its_micro_batch(settings, expected):
+def test_mnist_cnn_chooses_its_micro_batch(monkeypatch, backend, settings, expected):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     assert mnist_cnn.choose_micro_batch(mnist_cnn.Config(**settings)) == expected
 
 

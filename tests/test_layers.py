@@ -8,12 +8,17 @@ from jaxnn import layers
 KEY = jax.random.key(0)
 
 
-@pytest.mark.parametrize(("num_inputs", "num_outputs"), [(3, 2), (1, 128), (5, 30)])  # small ones are written out
+@pytest.mark.parametrize(("num_inputs", "num_outputs"), [(3, 2), (8, 4), (5, 30)])  # small ones are written out
 def test_dense_is_the_linear_neuron(num_inputs, num_outputs):
     params = layers.init_dense(KEY, num_inputs, num_outputs)
     assert jax.tree.map(jnp.shape, params) == {"weight": (num_inputs, num_outputs), "bias": (num_outputs,)}
     inputs = jax.random.normal(KEY, (4, 5, num_inputs))
-    np.testing.assert_allclose(layers.dense(params, inputs), inputs @ params["weight"] + params["bias"], rtol=1e-6)
+    np.testing.assert_allclose(layers.dense(params, inputs), inputs @ params["weight"] + params["bias"], atol=1e-6)
+
+
+def test_dense_in_half_precision_rounds_no_product():
+    params = {"weight": jnp.array([[300], [-300]], jnp.float16), "bias": jnp.zeros(1, jnp.float16)}
+    np.testing.assert_array_equal(layers.dense(params, jnp.array([[300, 300]], jnp.float16)), [[0]])
 
 
 def test_linear_neuron_is_norm_times_norm_times_cosine(x64):

@@ -26,6 +26,23 @@ def test_confusion_matrix_counts_nothing_outside_the_classes():
     np.testing.assert_array_equal(ours, [[0, 0], [0, 1]])
 
 
+def test_precision_recall_and_f1_are_scikit_learns():
+    predictions = np.where(LOGITS.argmax(1) == 3, 0, LOGITS.argmax(1))  # class 3 is never predicted
+    matrix = metrics.confusion_matrix(LABELS, predictions, num_classes=5)  # and class 4 is not there at all
+    expected = sklearn.metrics.precision_recall_fscore_support(LABELS, predictions, labels=range(5), zero_division=0)
+    for ours, theirs in zip(metrics.precision_recall_f1(matrix), expected, strict=False):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_r2_is_scikit_learns(x64):
+    targets, outputs = RNG.normal(size=(30, 2)), RNG.normal(size=(30, 2))
+    expected = sklearn.metrics.r2_score(targets[:, 0], outputs[:, 0])
+    np.testing.assert_allclose(metrics.r2(outputs[:, :1], targets[:, :1]), expected, atol=1e-12)
+    several = 1 - ((targets - outputs) ** 2).sum() / ((targets - targets.mean(axis=0)) ** 2).sum()
+    np.testing.assert_allclose(metrics.r2(outputs, targets), several, atol=1e-12)
+    assert metrics.r2(targets, targets) == 1
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -34,6 +51,9 @@ def test_confusion_matrix_counts_nothing_outside_the_classes():
             lambda: metrics.confusion_matrix(jnp.zeros((5, 1), int), jnp.zeros(5, int), num_classes=2),
             r"\(5, 1\) and predictions of shape \(5,\)",
         ),
+        (lambda: metrics.precision_recall_f1(jnp.zeros((2, 3), int)), r"confusion matrix .*not \(2, 3\)"),
+        (lambda: metrics.r2(jnp.zeros(3), jnp.zeros(3)), r"\[examples, outputs\] .*not \(3,\) and \(3,\)"),
+        (lambda: metrics.r2(jnp.zeros((3, 1)), jnp.zeros((3, 2))), r"of one shape, not \(3, 1\) and \(3, 2\)"),
     ],
 )
 def test_refuses_other_shapes(as_users_see_it, call, message):

@@ -8,6 +8,31 @@ from jaxnn import models
 KEY = jax.random.key(1)
 
 
+def test_three_logistic_units_are_their_sum(x64):
+    """The deck's pages 7 and 8."""
+    x1, x2 = jax.random.normal(KEY, (2, 50))
+    params = [
+        {"weight": jnp.array([[0.98, 1.8, 0.67], [-1.3, 0.2, 1.5]]), "bias": jnp.array([-3.5, 3.4, -3.5])},
+        {"weight": jnp.array([[-7.7], [7.4], [-7.6]]), "bias": jnp.zeros(1)},
+    ]
+    model = models.mlp([3], 1, activation=jax.nn.sigmoid)
+    outputs, _ = model.apply(params, {}, jnp.stack([x1, x2], axis=1))
+    units = (
+        1 / (1 + np.exp(-(a * x1 + b * x2 + c))) for a, b, c in ((0.98, -1.3, -3.5), (1.8, 0.2, 3.4), (0.67, 1.5, -3.5))
+    )
+    expected = sum(factor * unit for factor, unit in zip((-7.7, 7.4, -7.6), units, strict=True))
+    np.testing.assert_allclose(outputs[:, 0], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("hidden_sizes", [[], [3], [5, 4, 3]])
+def test_a_net_without_activation_collapses_into_one_layer(x64, hidden_sizes):
+    inputs = jax.random.normal(KEY, (6, 2))
+    model = models.mlp(hidden_sizes, 3, activation=lambda x: x)
+    params = jax.tree.map(lambda leaf: leaf + 0.3, model.init(KEY, inputs)[0])
+    collapsed, _ = models.linear(3).apply(models.collapse(params), {}, inputs)
+    np.testing.assert_allclose(collapsed, model.apply(params, {}, inputs)[0], atol=1e-12)
+
+
 def test_mlp_is_the_product_by_hand(x64):
     """The deck's 2-3-3-2 net (page 10)."""
     inputs = jax.random.normal(KEY, (5, 2))

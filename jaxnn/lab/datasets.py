@@ -30,8 +30,16 @@ CLASS_NAMES = {
     "fashion_mnist": (
         ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
     ),
+    "iris": ("setosa", "versicolor", "virginica"),
+    "breast_cancer": ("malignant", "benign"),
 }
 """What the labels of each set mean."""
+
+FEATURE_NAMES = {
+    "diabetes": ("age", "sex", "bmi", "pressure", "tc", "ldl", "hdl", "tch", "ltg", "glucose"),
+    "iris": ("sepal length", "sepal width", "petal length", "petal width"),
+}
+"""What the columns of each table are."""
 
 
 class Splits(NamedTuple):
@@ -83,6 +91,12 @@ def iris() -> Batch:
 def breast_cancer() -> Batch:
     """Wisconsin breast cancer: inputs float64 [569, 30], targets int32 [569], 0 malignant, 1 benign."""
     return _table(_sklearn_datasets().load_breast_cancer(return_X_y=True))
+
+
+def diabetes() -> Batch:
+    """Progress of diabetes: inputs float64 [442, 10] in their own units, targets float64 [442, 1]."""
+    inputs, targets = _sklearn_datasets().load_diabetes(return_X_y=True, scaled=False)
+    return Batch(inputs, np.reshape(targets, (-1, 1)))
 
 
 def _sklearn_datasets():

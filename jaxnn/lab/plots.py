@@ -1,9 +1,14 @@
 """Pictures: each function returns a matplotlib Figure; nothing is shown or saved here."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
+import jax
 import numpy as np
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+
+Values: TypeAlias = np.ndarray | jax.Array
 
 
 def image_grid(images, titles: Sequence[str], *, num_columns: int = 10, wrong: Sequence[bool] | None = None) -> Figure:
@@ -85,4 +90,166 @@ def predictions(pictures, images, probabilities, titles: Sequence[str], class_na
         right.set(ylim=(0, 1), yticks=[0, 0.5, 1])
         right.set_xticks(range(len(probs)), class_names)
         right.tick_params(labelsize=7)
+    return figure
+
+
+class Surface(NamedTuple):
+    """Values [rows, columns] over a grid of x1 and x2, [rows, columns] each, and what is drawn with them.
+
+    On the floor, a contour of the values, a path [steps, 2] and an arrow, [2, 2] from tail to head; in space, a plane
+    like the values and points [number, 3] with black edges.
+    """
+
+    title: str
+    x1: Values
+    x2: Values
+    values: Values
+    path: Values | None = None
+    arrow: Values | None = None
+    plane: "Surface | None" = None
+    points: Values | None = None
+
+
+def surfaces(panels: Sequence[Surface], *, num_columns: int = 3) -> Figure:
+    """Functions of two variables as half-transparent surfaces over their contours."""
+    num_columns = min(num_columns, len(panels))
+    num_rows = -(-len(panels) // num_columns)
+    figure = Figure(figsize=(4.6 * num_columns, 4.3 * num_rows), layout="constrained")
+    axes = figure.subplots(num_rows, num_columns, squeeze=False, subplot_kw={"projection": "3d"}).ravel()
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    for axis, panel in zip(axes, panels, strict=False):
+        axis.set_box_aspect(None, zoom=0.88)  # room for the labels
+        axis.computed_zorder = False  # what is drawn later lies above
+        low, high = np.min(panel.values), np.max(panel.values)
+        floor = low - 0.5 * (high - low or 1)
+        axis.plot_surface(
+            panel.x1, panel.x2, panel.values, cmap="coolwarm", alpha=0.6, linewidth=0, rcount=60, ccount=60
+        )
+        axis.contourf(panel.x1, panel.x2, panel.values, 12, zdir="z", offset=floor, cmap="coolwarm", alpha=0.6)
+        if panel.plane is not None:
+            axis.plot_surface(panel.plane.x1, panel.plane.x2, panel.plane.values, color="seagreen", alpha=0.5)
+        if panel.points is not None:
+            axis.scatter(*np.transpose(panel.points), c=panel.points[:, 2], cmap="coolwarm", edgecolors="black", s=14)
+        if panel.path is not None:
+            axis.plot(*np.transpose(panel.path), floor, color="black", marker=".", markersize=3, linewidth=1)
+        if panel.arrow is not None:
+            (x1, x2), (to1, to2) = panel.arrow
+            axis.quiver(x1, x2, floor, to1 - x1, to2 - x2, 0, color="black", linewidth=2, arrow_length_ratio=0.2)
+        axis.set(title=panel.title, xlabel="$x_1$", ylabel="$x_2$", zlabel="$y$")
+        axis.set_zlim(floor, max(high, floor + 1e-12) if panel.plane is None else max(high, panel.plane.values.max()))
+    return figure
+
+
+def lines(
+    panels: Mapping[str, Mapping[str, tuple]],
+    *,
+    num_columns: int = 2,
+    xlabel: str = "",
+    ylabel: str = "",
+    log: str = "",
+) -> Figure:
+    """A panel per title, in it a line (x, y) per label; `log` names the axes, of "xy", that are logarithmic."""
+    num_columns = min(num_columns, len(panels))
+    num_rows = -(-len(panels) // num_columns)
+    figure = Figure(figsize=(5 * num_columns, 3.4 * num_rows), layout="constrained")
+    axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (title, content) in zip(axes, panels.items(), strict=False):
+        for label, (x, y) in content.items():
+            axis.plot(x, y, label=label)
+        axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        axis.set(**{f"{name}scale": "log" for name in log})
+        axis.grid(alpha=0.3)
+        if len(content) > 6:
+            axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+        elif len(content) > 1:
+            axis.legend(fontsize=8)
+    return figure
+
+
+def boundary(x1, x2, values, *, level: float | None = None, title: str = "", points=None, labels=None) -> Figure:
+    """A function of two variables, the line where it has a level, and points [number, 2] coloured by their labels."""
+    figure = Figure(figsize=(5.6, 4.8), layout="constrained")
+    axis = figure.subplots()
+    image = axis.contourf(x1, x2, values, 20, cmap="coolwarm", alpha=0.7)
+    if level is not None:
+        axis.contour(x1, x2, values, [level], colors="black")
+    figure.colorbar(image, ax=axis)
+    if points is not None:
+        axis.scatter(*np.transpose(points), c=labels, cmap="coolwarm", edgecolors="black", s=18)
+    axis.set(title=title, xlabel="$x_1$", ylabel="$x_2$")
+    return figure
+
+
+def paths(x1, x2, values, courses: Mapping[str, Values], *, levels=None, minimum=None) -> Figure:
+    """Paths [steps, 2] over the contours of a function; a cross marks its minimum."""
+    figure = Figure(figsize=(7.5, 6), layout="constrained")
+    axis = figure.subplots()
+    norm = None if levels is None else "log"
+    axis.contourf(x1, x2, values, levels, norm=norm, extend="both", cmap="coolwarm", alpha=0.5)
+    for label, course in courses.items():
+        axis.plot(*np.transpose(course), linewidth=1.3, label=label)
+    if minimum is not None:
+        axis.plot(*minimum, marker="x", color="black", markersize=9, linestyle="none", label="minimum")
+    axis.set(xlabel="$x_1$", ylabel="$x_2$", xlim=(np.min(x1), np.max(x1)), ylim=(np.min(x2), np.max(x2)))
+    axis.legend(fontsize=8)
+    return figure
+
+
+def simplex(probs, panels: Mapping[str, Values], *, unit: str = "", mark: Values | None = None) -> Figure:
+    """Values over distributions of three outcomes [number, 3], as a triangle whose corners are the sure outcomes."""
+    corners = np.array([[0, 0], [1, 0], [0.5, np.sqrt(0.75)]])
+    x, y = (np.asarray(probs) @ corners).T
+    figure = Figure(figsize=(4.6 * len(panels), 3.9), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, values) in zip(axes, panels.items(), strict=True):
+        image = axis.tricontourf(x, y, values, 20, cmap="coolwarm")
+        figure.colorbar(image, ax=axis, label=unit, shrink=0.8)
+        if mark is not None:
+            axis.plot(*(mark @ corners), marker="x", color="black")
+        for number, (corner, side) in enumerate(zip(corners, ("right", "left", "center"), strict=True), 1):
+            axis.text(*corner, f" $q_{number}=1$ ", ha=side, va="bottom" if side == "center" else "top")
+        axis.set(title=title, aspect="equal", xlim=(-0.15, 1.15), ylim=(-0.12, 1.02))
+        axis.axis("off")
+    return figure
+
+
+def points(panels: Mapping[str, tuple], *, xlabel: str = "", ylabel: str = "") -> Figure:
+    """A panel per title: of (x, y, slope), the points and the line y = slope · x to hold them against."""
+    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, (x, y, slope)) in zip(axes, panels.items(), strict=True):
+        axis.scatter(x, y, s=14, alpha=0.5)
+        ends = np.array([np.min(x), np.max(x)])
+        axis.plot(ends, slope * ends, color="black", linewidth=1)
+        axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        axis.grid(alpha=0.3)
+    return figure
+
+
+def level_points(x1, x2, values, *, level: float) -> np.ndarray:
+    """Points [number, 2] of the line on which a function on a grid has that level, interpolated between grid points."""
+    axis = Figure().subplots()
+    return np.concatenate(axis.contour(x1, x2, values, [level]).allsegs[0])
+
+
+def heatmaps(panels: Mapping[str, Values], *, rows: tuple[str, Values], columns: tuple[str, Values]) -> Figure:
+    """A panel per title: values [rows, columns] in colour on a logarithmic scale, a cross on the lowest.
+
+    `rows` and `columns` have the name and the values of each axis.
+    """
+    figure = Figure(figsize=(4.6 * len(panels), 4), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, values) in zip(axes, panels.items(), strict=True):
+        finite = np.ma.masked_invalid(values)
+        norm = LogNorm(finite.min(), min(finite.max(), 10 * finite.min()))  # what diverged says nothing about the rest
+        image = axis.imshow(finite, cmap="viridis", norm=norm, aspect="auto", origin="lower")
+        figure.colorbar(image, ax=axis, extend="max")
+        row, column = np.unravel_index(finite.argmin(), finite.shape)
+        axis.plot(column, row, marker="x", color="white", markersize=10)
+        axis.set(title=title, ylabel=rows[0], xlabel=columns[0])
+        axis.set_yticks(range(len(rows[1])), [f"{value:.2g}" for value in rows[1]])
+        axis.set_xticks(range(len(columns[1])), [f"{value:.0e}" for value in columns[1]], rotation=45)
     return figure

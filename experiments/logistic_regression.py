@@ -1,0 +1,173 @@
+"""The logistic neuron as a classifier: cross-entropy, Newton's method, straight boundaries, several classes.
+
+The deck (pages 5-6) takes σ(wᵀx + b) for the probability of a class and cross-entropy for its loss. Newton's method
+finds the optimum in a few steps, gradient descent in many; the boundary is a straight line; where the classes can be
+separated there is no optimum, which is said. Softmax regression does the same for several classes.
+
+Run:    make experiment NAME=logistic_regression
+
+Expect: Newton's method and scikit-learn agree to 1e-6
+
+Time:   9 s
+"""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+from sklearn.linear_model import LogisticRegression  # noqa: E402
+
+from jaxnn import data, descent, linear_models, losses, metrics, models  # noqa: E402
+from jaxnn.lab import datasets, plots, tables  # noqa: E402
+from jaxnn.lab.config import require  # noqa: E402
+from jaxnn.lab.run import Run, start  # noqa: E402
+from jaxnn.types import Batch  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Config:
+    """The data, and the fits."""
+
+    csv: Path | None = None  # a table whose last column is the label, 0 ... K-1; None is the breast cancer set
+    num_points: int = 200  # made-up examples, half of each class
+    distance: float = 3.0  # between the centres of the two classes, in standard deviations
+    l2: float = 1e-3  # times the sum of squared weights, in the loss on the table
+    max_steps: int = 2000  # of gradient descent
+    seed: int = 0  # of the made-up examples
+
+    def __post_init__(self):
+        """Refuses what cannot be."""
+        require(self, "num_points", 2 <= self.num_points <= 1_000_000, "in 2 ... 1000000")
+        require(self, "distance", 0 <= self.distance < float("inf"), "finite and 0 or more")
+        require(self, "l2", 0 <= self.l2 < float("inf"), "finite and 0 or more")
+        require(self, "max_steps", 1 <= self.max_steps <= 1_000_000, "in 1 ... 1000000")
+        require(self, "seed", 0 <= self.seed < 2**31, "in 0 ... 2147483647")
+
+
+def main(config: Config, run: Run) -> dict:
+    """Two made-up classes that overlap, the same ones apart, the real table, three kinds of iris."""
+    noise = jax.random.normal(jax.random.key(config.seed), (config.num_points, 2))
+    labels = jnp.arange(config.num_points) % 2
+    direction = jnp.array([0.8, 0.6])
+    overlapping, apart = (
+        Batch(noise + (labels[:, None] - 0.5) * distance * direction, labels)
+        for distance in (config.distance, 4 * config.distance + 10)
+    )
+    return fit_two_classes(config, run, overlapping) | fit_separable(run, apart) | fit_tables(config, run)
+
+
+def fit_two_classes(config: Config, run: Run, examples: Batch) -> dict:
+    """Newton's method against gradient descent, and how straight the boundary is."""
+    fit = linear_models.logistic_regression(*examples)
+    report_separation(run, "the made-up classes", fit)
+
+    def loss(flat):
+        logits = examples.inputs @ flat[:2] + flat[2]
+        return losses.sigmoid_cross_entropy(logits, examples.targets.astype(float)).mean()
+
+    rate = 4 / (linear_models.largest_curvature(examples.inputs) / 2)  # σ' is at most 1/4
+    down = descent.gradient_descent(loss, jnp.zeros(3), learning_rate=rate, tol=0.0, max_steps=config.max_steps)
+    newton = jax.vmap(lambda steps: descent.newton(loss, jnp.zeros(3), max_steps=steps).x)(jnp.arange(10))
+    best = loss(jnp.append(fit.params["weight"][:, 0], fit.params["bias"]))
+    excess = {
+        "gradient descent": np.asarray(jax.vmap(loss)(down.path) - best),
+        "Newton": np.asarray(jax.vmap(loss)(newton) - best),
+    }
+    content = {name: (np.arange(1, len(gap) + 1), np.maximum(gap, 1e-16)) for name, gap in excess.items()}
+    run.save_figure(
+        "descent", plots.lines({"loss above its minimum": content}, xlabel="step, the start is 1", log="xy")
+    )
+
+    x1, x2 = jnp.meshgrid(*(jnp.linspace(column.min() - 1, column.max() + 1, 101) for column in examples.inputs.T))
+    logits, _ = models.linear(1).apply(fit.params, {}, jnp.stack([x1, x2], axis=-1))
+    probability = jax.nn.sigmoid(logits[..., 0])
+    title = "probability of class 1; the boundary is straight"
+    figure = plots.boundary(
+        x1, x2, probability, level=0.5, title=title, points=examples.inputs, labels=np.asarray(examples.targets)
+    )
+    run.save_figure("boundary", figure)
+    return {
+        "newton_steps": fit.num_steps.item(),
+        "descent_excess_loss": excess["gradient descent"][-1].item(),
+        "boundary_bend": bend(plots.level_points(x1, x2, logits[..., 0], level=0)),
+    }
+
+
+def bend(points: np.ndarray) -> float:
+    """How far points [number, 2] are from one straight line."""
+    _, _, directions = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
+    return float(np.abs((points - points.mean(axis=0)) @ directions[1]).max())
+
+
+def fit_separable(run: Run, examples: Batch) -> dict:
+    """Without a penalty the weights of separable classes grow for ever; with one there is an optimum."""
+    free, held = (linear_models.logistic_regression(*examples, l2=l2) for l2 in (0.0, 1e-3))
+    report_separation(run, "the classes moved apart", free)
+    return {
+        "separated": bool(free.separated),
+        "separated_weight_norm": jnp.linalg.norm(free.params["weight"]).item(),
+        "separated_weight_norm_l2": jnp.linalg.norm(held.params["weight"]).item(),
+    }
+
+
+def report_separation(run: Run, name: str, fit):
+    """Says so where a fit without penalty has no optimum."""
+    if fit.separated:
+        run.say(f"{name} are separable: the loss without a penalty has no minimum, the weights would grow for ever")
+
+
+def fit_tables(config: Config, run: Run) -> dict:
+    """Real tables, features standardised, against scikit-learn; two classes by the logistic, more by softmax."""
+    if config.csv is not None:
+        table = tables.read_csv(config.csv)
+        labels = tables.labels(table, config.csv)
+        for warning in tables.warnings(table):
+            run.say(f"warning: {warning}")
+        sets = {"table": Batch(table.inputs, labels)}
+    else:
+        sets = {"breast_cancer": datasets.breast_cancer(), "iris": datasets.iris()}
+    summary = {}
+    for name, (inputs, labels) in sets.items():
+        inputs = data.standardize(data.fit_standardizer(inputs), jnp.asarray(inputs))
+        num_classes = labels.max().item() + 1
+        if num_classes == 2:
+            fit = linear_models.logistic_regression(inputs, labels, l2=config.l2)
+            logits = models.linear(1).apply(fit.params, {}, inputs)[0]
+            logits = jnp.concatenate([jnp.zeros_like(logits), logits], axis=1)
+        else:
+            fit = linear_models.softmax_regression(inputs, labels, num_classes=num_classes, l2=config.l2)
+            logits = models.linear(num_classes).apply(fit.params, {}, inputs)[0]
+        if config.l2 == 0:
+            report_separation(run, f"the classes of {name}", fit)
+        matrix = metrics.confusion_matrix(labels, logits.argmax(axis=1), num_classes=num_classes)
+        names = datasets.CLASS_NAMES.get(name, [str(label) for label in range(num_classes)])
+        run.save_figure(f"confusion_{name}", plots.confusion(matrix, names, title=f"{name}, training data"))
+        for index, weights in enumerate(fit.params["weight"].tolist()):
+            run.log(table=name, feature=index, weights=weights)
+        summary |= {
+            f"{name}_loss": losses.softmax_cross_entropy(logits, jnp.asarray(labels)).mean().item(),
+            f"{name}_accuracy": metrics.accuracy(logits, labels).item(),
+            f"{name}_newton_steps": fit.num_steps.item(),
+            f"{name}_difference_to_sklearn": difference_to_sklearn(inputs, labels, logits, config.l2),
+        }
+    return summary
+
+
+def difference_to_sklearn(inputs, labels, logits, l2: float) -> float | None:
+    """The largest difference between the probabilities and scikit-learn's for the same loss; None without penalty."""
+    if l2 == 0:
+        return None
+    theirs = LogisticRegression(C=1 / (2 * len(inputs) * l2), solver="newton-cholesky", tol=1e-12, max_iter=1000)
+    with warnings.catch_warnings(action="ignore"):  # its line search complains at the optimum itself
+        theirs.fit(inputs, labels)
+    return np.abs(theirs.predict_proba(inputs) - jax.nn.softmax(logits)).max().item()
+
+
+if __name__ == "__main__":
+    start(Config, main, quick=Config(num_points=60, max_steps=100))

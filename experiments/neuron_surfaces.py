@@ -1,0 +1,142 @@
+"""What a neuron computes, and what a few of them compute together.
+
+The deck (pages 6-10) draws the logistic neuron, whose response changes along its weight vector only; three of them
+feeding a linear neuron, whose surface and decision boundary are curved; and the activation functions. Without an
+activation function, a network collapses into one linear neuron.
+
+Run:    make experiment NAME=neuron_surfaces
+
+Expect: the three-unit surface of page 8 between -6.799 and 6.714; the sigmoid's derivative at most 1/4
+
+Time:   6 s
+"""
+
+from dataclasses import dataclass
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+
+from jaxnn import models  # noqa: E402
+from jaxnn.lab import plots  # noqa: E402
+from jaxnn.lab.config import require  # noqa: E402
+from jaxnn.lab.run import Run, start  # noqa: E402
+
+ACTIVATIONS = {"identity": lambda x: x, "logistic": jax.nn.sigmoid, "tanh": jnp.tanh, "ReLU": jax.nn.relu}
+NEURON = {"weight": jnp.array([[0.4], [1.6]]), "bias": jnp.zeros(1)}
+THREE_UNITS = [  # page 8; the text of the deck has 1.3 where it prints and draws 1.5, and there is no output bias
+    {"weight": jnp.array([[0.98, 1.8, 0.67], [-1.3, 0.2, 1.5]]), "bias": jnp.array([-3.5, 3.4, -3.5])},
+    {"weight": jnp.array([[-7.7], [7.4], [-7.6]]), "bias": jnp.zeros(1)},
+]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is drawn."""
+
+    resolution: int = 241  # grid points along each axis
+    seed: int = 0  # of the random net 2-3-3-2
+
+    def __post_init__(self):
+        """Refuses what cannot be."""
+        require(self, "resolution", 2 <= self.resolution <= 2001, "in 2 ... 2001")
+        require(self, "seed", 0 <= self.seed < 2**31, "in 0 ... 2147483647")
+
+
+def grid(half_width: float, resolution: int):
+    """The points of [-half_width, half_width]² as inputs [points, 2], and its coordinates for plots."""
+    axis = jnp.linspace(-half_width, half_width, resolution)
+    x1, x2 = jnp.meshgrid(axis, axis)
+    return jnp.stack([x1.ravel(), x2.ravel()], axis=1), x1, x2
+
+
+def main(config: Config, run: Run) -> dict:
+    """Draws the pictures of pages 6 to 10."""
+    summary = draw_neuron(config, run)
+    summary |= draw_three_units(config, run)
+    summary |= draw_activations(config, run)
+    summary |= draw_net(config, run)
+    return summary
+
+
+def draw_neuron(config: Config, run: Run) -> dict:
+    """Page 6: the logistic neuron σ(0.4x₁ + 1.6x₂)."""
+    inputs, x1, x2 = grid(5, config.resolution)
+    neuron = models.linear(1)
+    response = jax.nn.sigmoid(neuron.apply(NEURON, {}, inputs)[0])
+    arrow = np.array([[0, 0], NEURON["weight"][:, 0]])
+    panel = plots.Surface(r"$\sigma(0.4 x_1 + 1.6 x_2)$", x1, x2, response.reshape(x1.shape), arrow=arrow)
+    run.save_figure("logistic_neuron", plots.surfaces([panel]))
+    along = jnp.linspace(-3, 3, 13)[:, None] * jnp.array([1.6, -0.4])  # across the weight vector nothing changes
+    constant = jax.nn.sigmoid(neuron.apply(NEURON, {}, along)[0])
+    return {
+        "neuron_min": response.min().item(),
+        "neuron_max": response.max().item(),
+        "neuron_change_across": jnp.ptp(constant).item(),
+    }
+
+
+def draw_three_units(config: Config, run: Run) -> dict:
+    """Pages 7-8: three logistic units feed a linear one."""
+    inputs, x1, x2 = grid(6, config.resolution)
+    model = models.mlp([3], 1, activation=jax.nn.sigmoid)
+    output = model.apply(THREE_UNITS, {}, inputs)[0].reshape(x1.shape)
+    hidden = jax.nn.sigmoid(models.linear(3).apply(THREE_UNITS[0], {}, inputs)[0])
+    titles = [f"unit {number}, times {weight:g}" for number, weight in enumerate(THREE_UNITS[1]["weight"][:, 0], 1)]
+    panels = [
+        plots.Surface(title, x1, x2, unit.reshape(x1.shape)) for title, unit in zip(titles, hidden.T, strict=True)
+    ]
+    run.save_figure("three_units", plots.surfaces([*panels, plots.Surface("their sum", x1, x2, output)], num_columns=4))
+    run.save_figure("boundary", plots.boundary(x1, x2, output, level=0, title="the boundary y = 0 is curved"))
+    highest = inputs[output.argmax()]
+    return {
+        "three_units_max": output.max().item(),
+        "three_units_max_x1": highest[0].item(),
+        "three_units_max_x2": highest[1].item(),
+        "three_units_min": output.min().item(),
+    }
+
+
+def draw_activations(config: Config, run: Run) -> dict:
+    """Pages 6 and 9: activation functions and their derivatives, by jax.grad."""
+    x = jnp.linspace(-5, 5, config.resolution)
+    panels = {name: {name: (x, f(x)), "derivative": (x, jax.vmap(jax.grad(f))(x))} for name, f in ACTIVATIONS.items()}
+    run.save_figure("activations", plots.lines(panels, xlabel="$x$"))
+    for name, f in ACTIVATIONS.items():
+        for point in (-1.0, 0.0, 1.0):
+            run.log(activation=name, x=point, value=float(f(point)), derivative=float(jax.grad(f)(point)))
+    x = jnp.linspace(-10, 10, config.resolution)
+    slope = jax.vmap(jax.grad(jax.nn.sigmoid))
+    sigmoid = {"sigmoid": (x, jax.nn.sigmoid(x)), "derivative": (x, slope(x))}
+    run.save_figure("sigmoid", plots.lines({"the sigmoid": sigmoid}, xlabel="$x$"))
+    return {
+        "sigmoid_slope_max": slope(jnp.zeros(1)).item(),
+        "sigmoid_slope_at_10": slope(jnp.full(1, 10.0)).item(),
+        "relu_slope_at_0": jax.grad(jax.nn.relu)(0.0).item(),
+    }
+
+
+def draw_net(config: Config, run: Run) -> dict:
+    """Pages 8 and 10: a random net 2-3-3-2; without its activation functions, one linear neuron per output."""
+    inputs, x1, x2 = grid(5, config.resolution)
+    normal = jax.nn.initializers.normal(1.5)
+    curved, flat = (
+        models.mlp([3, 3], 2, activation=ACTIVATIONS[name], weight_init=normal) for name in ("logistic", "identity")
+    )
+    params, _ = curved.init(jax.random.key(config.seed), inputs)
+    outputs, flat_outputs = (model.apply(params, {}, inputs)[0] for model in (curved, flat))
+    collapsed = models.linear(2).apply(models.collapse(params), {}, inputs)[0]
+    panels = [
+        plots.Surface(f"{title}, output {number}", x1, x2, values[:, number - 1].reshape(x1.shape))
+        for title, values in (("logistic", outputs), ("identity", flat_outputs))
+        for number in (1, 2)
+    ]
+    run.save_figure("net_2_3_3_2", plots.surfaces(panels, num_columns=2))
+    return {"collapse_error": jnp.abs(flat_outputs - collapsed).max().item()}
+
+
+if __name__ == "__main__":
+    start(Config, main, quick=Config(resolution=41))

@@ -1,0 +1,100 @@
+"""Minima of any function by its gradient, and the path that leads there."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+
+class Descent(NamedTuple):
+    """Where a descent has come: to `x` after `num_steps`, the last of them shorter than the tolerance if `converged`.
+
+    `path` [max_steps + 1, ...] begins with the start; after the last step it stays at `x`.
+    """
+
+    x: Float[Array, "..."]
+    num_steps: Int[Array, ""]
+    converged: Bool[Array, ""]
+    path: Float[Array, "points ..."]
+
+
+def gradient_descent(
+    f: Callable, x0: Float[ArrayLike, "..."], *, learning_rate: float | Array, tol: ArrayLike, max_steps: int
+) -> Descent:
+    """x ← x - learning_rate · ∇f(x) until a step is shorter than `tol` (deck, pages 11-12)."""
+    return minimize(f, x0, optimizer=optax.sgd(learning_rate), tol=tol, max_steps=max_steps)
+
+
+def minimize(
+    f: Callable,
+    x0: Float[ArrayLike, "..."],
+    *,
+    optimizer: optax.GradientTransformation,
+    tol: ArrayLike,
+    max_steps: int,
+) -> Descent:
+    """The steps that the optimizer takes down the gradient of `f`, until one is shorter (Euclidean) than `tol`.
+
+    One compiled loop of always `max_steps`, in which nothing moves after the end: vmap it over starts or learning
+    rates. A step that is not finite is not taken, and ends the descent too.
+    """
+    if max_steps < 1:
+        raise ValueError(f"minimize: max_steps must be 1 or more, not {max_steps}")
+    x0 = jnp.asarray(x0)
+    if not jnp.issubdtype(x0.dtype, jnp.floating):
+        raise ValueError(f"minimize: x0 must be floats, not {x0.dtype}")
+
+    def take_step(carry, _):
+        x, opt_state, num_steps, converged, ended = carry
+        update, new_state = optimizer.update(jax.grad(f)(x), opt_state, x)
+        length = optax.tree.norm(update)
+        taken = ~ended & jnp.isfinite(length)
+        x, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(taken, new, old), (optax.apply_updates(x, update), new_state), (x, opt_state)
+        )
+        converged = converged | taken & (length < tol)
+        return (x, opt_state, num_steps + taken, converged, converged | ~taken), x
+
+    start = x0, optimizer.init(x0), jnp.zeros((), jnp.int32), jnp.array(False), jnp.array(False)
+    (x, _, num_steps, converged, _), path = lax.scan(take_step, start, length=max_steps)
+    return Descent(x, num_steps, converged, jnp.concatenate([x0[None], path]))
+
+
+class NewtonResult(NamedTuple):
+    """The point reached, after how many steps, and whether the gradient there is as small as was asked for."""
+
+    x: Float[Array, " variables"]
+    num_steps: Int[Array, ""]
+    converged: Bool[Array, ""]
+
+
+def newton(
+    f: Callable, x0: Float[ArrayLike, " variables"], *, tol: ArrayLike = 1e-10, max_steps: ArrayLike = 100
+) -> NewtonResult:
+    """Newton's method for a convex function: x ← x - t H⁻¹ ∇f(x) until no component of the gradient exceeds `tol`.
+
+    Of t = 1, ½, ¼ ... the first is taken that leads down enough (Armijo's rule), and of the solutions for a singular
+    Hessian H the shortest. Ends too where no t leads down any more.
+    """
+    fractions = 0.5 ** jnp.arange(30)
+
+    def goes_on(carry):
+        x, num_steps, stuck = carry
+        return (jnp.abs(jax.grad(f)(x)).max() > tol) & (num_steps < max_steps) & ~stuck
+
+    def take_step(carry):
+        x, num_steps, _ = carry
+        value, gradient = jax.value_and_grad(f)(x)
+        direction = -jnp.linalg.lstsq(jax.hessian(f)(x), gradient)[0]
+        points = x + fractions[:, None] * direction
+        rounding = 4 * jnp.finfo(x.dtype).eps * jnp.abs(value)  # at the minimum itself, values differ by that alone
+        enough = jax.vmap(f)(points) <= value + 1e-4 * fractions * (gradient @ direction) + rounding
+        return jnp.where(enough.any(), points[enough.argmax()], x), num_steps + enough.any(), ~enough.any()
+
+    start = jnp.asarray(x0), jnp.zeros((), jnp.int32), jnp.array(False)
+    x, num_steps, _ = lax.while_loop(goes_on, take_step, start)
+    return NewtonResult(x, num_steps, jnp.abs(jax.grad(f)(x)).max() <= tol)

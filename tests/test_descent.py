@@ -1,0 +1,101 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.optimize
+
+from jaxnn import descent
+
+
+def bowl(x):
+    return 4 * x[0] ** 2 + x[1] ** 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_decks_descent_takes_5497_steps(x64, dtype):
+    start = jnp.array([3, 3], dtype)
+    end = descent.gradient_descent(bowl, start, learning_rate=1e-3, tol=1e-7, max_steps=8000)
+    assert end.num_steps == 5497
+    assert end.converged
+    assert end.x.dtype == dtype
+    np.testing.assert_array_equal(end.path[0], start)
+    np.testing.assert_array_equal(end.path[5497:], np.tile(end.x, (2504, 1)))
+    lengths = np.linalg.norm(np.diff(end.path[:5498], axis=0), axis=1)
+    assert lengths[-1] < 1e-7 <= lengths[-2]
+
+
+def first_steps(optimizer, number):
+    """Of the descent of f(x) = x² / 2, whose gradient is x, from x = 1."""
+    end = descent.minimize(lambda x: x[0] ** 2 / 2, np.array([1.0]), optimizer=optimizer, tol=0.0, max_steps=number)
+    return np.asarray(end.path[1:, 0])
+
+
+def test_optimizers_take_the_first_steps_by_hand(x64):
+    np.testing.assert_allclose(first_steps(optax.sgd(0.1), 2), [0.9, 0.81])
+    np.testing.assert_allclose(first_steps(optax.sgd(0.1, momentum=0.9), 2), [0.9, 0.9 - 0.1 * (0.9 + 0.9)])
+    nesterov = optax.sgd(0.1, momentum=0.9, nesterov=True)
+    np.testing.assert_allclose(first_steps(nesterov, 1), [1 - 0.1 * (1 + 0.9)])
+    np.testing.assert_allclose(first_steps(optax.adagrad(0.1), 1), [1 - 0.1 / np.sqrt(0.1 + 1)], rtol=1e-6)
+    np.testing.assert_allclose(first_steps(optax.rmsprop(0.1), 1), [1 - 0.1 / np.sqrt(0.1)], rtol=1e-6)
+    np.testing.assert_allclose(first_steps(optax.adam(0.1), 2), [0.9, 0.8], atol=2e-3)
+
+
+def test_descents_side_by_side_are_descents_alone(x64):
+    def run(x0, rate):
+        return descent.gradient_descent(bowl, x0, learning_rate=rate, tol=1e-6, max_steps=500)
+
+    starts, rates = jnp.array([[3.0, 3.0], [-1.0, 0.5], [0.0, 0.0]]), jnp.array([0.01, 0.1, 0.2])
+    together = jax.jit(jax.vmap(run))(starts, rates)
+    assert together.num_steps[2] == 1
+    for index in range(3):
+        alone = run(starts[index], rates[index])
+        assert alone.num_steps == together.num_steps[index]
+        np.testing.assert_allclose(together.path[index], alone.path, atol=1e-12)
+
+
+def test_a_descent_that_diverges_has_not_converged_and_stays_finite():
+    end = descent.gradient_descent(bowl, np.array([3.0, 3.0]), learning_rate=1.0, tol=1e-7, max_steps=500)
+    assert not end.converged
+    assert 10 < end.num_steps < 500
+    assert jnp.isfinite(end.path).all()
+    np.testing.assert_array_equal(end.path[end.num_steps], end.path[-1])
+
+
+def test_newton_finds_the_minimum_of_a_bowl_in_one_step(x64):
+    end = descent.newton(bowl, np.array([3.0, 3.0]))
+    assert (end.num_steps, end.converged) == (1, True)
+    np.testing.assert_allclose(end.x, 0, atol=1e-14)
+
+
+def test_newton_finds_scipys_minimum_of_a_steep_function(x64):
+    def f(x):  # undamped, Newton's method overshoots from far away
+        return jnp.sum(jnp.logaddexp(0, jnp.array([[1.0, 2.0], [-3.0, 0.5], [0.2, -1.0]]) @ x)) + 0.01 * jnp.sum(x**2)
+
+    end = descent.newton(f, np.array([20.0, -20.0]), tol=1e-12)
+    expected = scipy.optimize.minimize(f, np.array([20.0, -20.0]), jac=jax.grad(f), tol=1e-12, method="BFGS")
+    assert end.converged
+    np.testing.assert_allclose(end.x, expected.x, atol=1e-6)
+
+
+def test_newton_takes_the_shortest_way_where_the_hessian_is_singular(x64):
+    end = descent.newton(lambda x: (x[0] + x[1] - 2) ** 2, np.array([0.0, 0.0]))
+    assert end.converged
+    np.testing.assert_allclose(end.x, [1, 1], atol=1e-12)
+
+
+def test_newton_says_where_it_does_not_arrive(x64):
+    assert not descent.newton(lambda x: jnp.sum(jnp.exp(-x)), np.array([0.0]), max_steps=5).converged
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_steps": 0}, "max_steps must be 1 or more, not 0"),
+        ({"x0": np.array([3, 3])}, "x0 must be floats, not int32"),
+    ],
+)
+def test_refuses(as_users_see_it, settings, message):
+    settings = {"x0": np.array([3.0, 3.0]), "learning_rate": 0.1, "tol": 1e-3, "max_steps": 10} | settings
+    with pytest.raises(ValueError, match=message):
+        descent.gradient_descent(bowl, **settings)

@@ -1,0 +1,163 @@
+import jax
+import jax.numpy as jnp
+import nist
+import numpy as np
+import pytest
+from sklearn import linear_model
+
+from jaxnn import linear_models, losses, models
+from jaxnn.lab import datasets
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 3)) @ np.diag([1.0, 10.0, 0.1]) + 5
+Y = X @ RNG.normal(size=(3, 2)) + 2 + RNG.normal(size=(40, 2))
+LABELS = (X[:, 0] - 0.1 * X[:, 1] + RNG.normal(size=40) > 4.5).astype(int)
+
+
+def predict(params, inputs, num_outputs=2):
+    return models.linear(num_outputs).apply(params, {}, jnp.asarray(inputs))[0]
+
+
+def stacked(params):
+    """The bias above the weights."""
+    return np.concatenate([np.asarray(params["bias"])[None], np.asarray(params["weight"])])
+
+
+def mean_squared_error(params, inputs, targets):
+    outputs, _ = models.linear(2).apply(params, {}, inputs)
+    return losses.squared_error(outputs, targets).mean()
+
+
+def test_least_squares_is_numpys_and_its_gradient_vanishes(x64):
+    fit = linear_models.least_squares(X, Y)
+    expected = np.linalg.lstsq(np.c_[np.ones(40), X], Y, rcond=None)[0]
+    np.testing.assert_allclose(stacked(fit.params), expected, atol=1e-10)
+    assert fit.rank == 3
+    gradient = jax.grad(mean_squared_error)(fit.params, jnp.asarray(X), jnp.asarray(Y))
+    assert max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(gradient)) < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("name", "digits"),  # that are right at least, of the weight with the fewest
+    [("LONGLEY", 11), ("WAMPLER_1", 9), ("WAMPLER_2", 9), ("FILIP", 7)],
+)
+def test_least_squares_has_nists_certified_digits(x64, name, digits):
+    inputs, targets, certified = getattr(nist, name)
+    fit = linear_models.least_squares(inputs, targets[:, None])
+    error = np.abs(stacked(fit.params)[:, 0] - certified) / np.abs(certified)
+    assert -np.log10(error.max()) >= digits
+    assert fit.rank == inputs.shape[1]
+
+
+def test_collinear_and_constant_columns_lower_the_rank_and_change_no_prediction(x64):
+    inputs = np.c_[X, X[:, :1] - 2 * X[:, 1:2], np.full(40, 0.1)]
+    fit, without = linear_models.least_squares(inputs, Y), linear_models.least_squares(X, Y)
+    assert fit.rank == 3
+    np.testing.assert_allclose(predict(fit.params, inputs), predict(without.params, X), atol=1e-9)
+    np.testing.assert_allclose(fit.params["weight"][-1], 0, atol=1e-12)
+
+
+def test_fewer_rows_than_columns_are_met_exactly(x64):
+    fit = linear_models.least_squares(X[:3], Y[:3])
+    assert fit.rank == 2
+    np.testing.assert_allclose(predict(fit.params, X[:3]), Y[:3], atol=1e-9)
+
+
+@pytest.mark.parametrize("l2", [1e-3, 0.1, 10.0])
+def test_ridge_is_scikit_learns(x64, l2):
+    fit = jax.jit(lambda l2: linear_models.least_squares(X, Y, l2=l2))(l2)
+    expected = linear_model.Ridge(alpha=40 * l2, solver="svd").fit(X, Y)
+    np.testing.assert_allclose(fit.params["weight"], expected.coef_.T, atol=1e-9)
+    np.testing.assert_allclose(fit.params["bias"], expected.intercept_, atol=1e-8)
+
+
+@pytest.mark.parametrize("l1", [1e-3, 0.1, 1.0])
+def test_lasso_is_scikit_learns(x64, l1):
+    fit = linear_models.lasso(X, Y[:, :1], l1=l1)
+    expected = linear_model.Lasso(alpha=l1 / 2, tol=1e-12, max_iter=100_000).fit(X, Y[:, 0])
+    assert fit.converged
+    np.testing.assert_allclose(fit.params["weight"][:, 0], expected.coef_, atol=1e-6)
+    np.testing.assert_allclose(fit.params["bias"], expected.intercept_, atol=1e-5)
+
+
+def test_lasso_side_by_side_is_lasso_alone_and_ends_without_weights(x64):
+    centred = Y[:, :1] - Y[:, :1].mean()
+    largest = 2 * np.abs((X - X.mean(axis=0)).T @ centred).max() / 40
+    strengths = jnp.array([0.01, 0.5 * largest, 1.001 * largest])
+    together = jax.vmap(lambda l1: linear_models.lasso(X, Y[:, :1], l1=l1).params["weight"])(strengths)
+    for l1, weight in zip(strengths, together, strict=True):
+        np.testing.assert_allclose(weight, linear_models.lasso(X, Y[:, :1], l1=l1).params["weight"], atol=1e-9)
+    assert (together[2] == 0).all()
+    assert (together[1] != 0).any()
+
+
+def test_largest_curvature_is_that_of_the_hessian(x64):
+    def loss(flat):
+        return jnp.mean((X @ flat[:3] + flat[3] - Y[:, 0]) ** 2)
+
+    expected = np.linalg.eigvalsh(jax.hessian(loss)(jnp.zeros(4)))[-1]
+    np.testing.assert_allclose(linear_models.largest_curvature(X), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("l2", [0.0, 1e-3, 0.1])
+def test_logistic_regression_is_scikit_learns(x64, l2):
+    fit = linear_models.logistic_regression(X, LABELS, l2=l2)
+    inverse = np.inf if l2 == 0 else 1 / (2 * 40 * l2)
+    expected = linear_model.LogisticRegression(C=inverse, solver="newton-cholesky", tol=1e-12, max_iter=1000)
+    expected.fit(X, LABELS)
+    assert fit.converged
+    assert not fit.separated
+    np.testing.assert_allclose(fit.params["weight"][:, 0], expected.coef_[0], atol=1e-6)
+    np.testing.assert_allclose(fit.params["bias"], expected.intercept_, atol=1e-5)
+
+
+def test_softmax_regression_is_scikit_learns(x64):
+    inputs, labels = datasets.iris()
+    fit = linear_models.softmax_regression(inputs, labels, num_classes=3, l2=1e-3)
+    expected = linear_model.LogisticRegression(C=1 / (2 * 150 * 1e-3), tol=1e-10, max_iter=10_000).fit(inputs, labels)
+    assert fit.converged
+    probs = jax.nn.softmax(predict(fit.params, inputs, 3))
+    np.testing.assert_allclose(probs, expected.predict_proba(inputs), atol=1e-5)
+    np.testing.assert_allclose(fit.params["weight"].sum(axis=1), 0, atol=1e-10)
+
+
+def test_softmax_of_two_classes_is_logistic_regression(x64):
+    softmax = linear_models.softmax_regression(X, LABELS, num_classes=2).params
+    logistic = linear_models.logistic_regression(X, LABELS).params
+    np.testing.assert_allclose(softmax["weight"][:, 1] - softmax["weight"][:, 0], logistic["weight"][:, 0], atol=1e-7)
+
+
+def test_separable_classes_are_recognised(x64):
+    labels = (X[:, 1] > 5).astype(int)
+    free = linear_models.logistic_regression(X, labels)
+    assert free.separated
+    longer = linear_models.logistic_regression(X, labels, tol=1e-13)
+    assert jnp.linalg.norm(longer.params["weight"]) > 1.1 * jnp.linalg.norm(free.params["weight"])
+    assert linear_models.softmax_regression(X, labels, num_classes=2).separated
+    xor = linear_models.logistic_regression(np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0]))
+    assert xor.converged
+    assert not xor.separated
+    assert jnp.abs(xor.params["weight"]).max() < 1e-9
+
+
+def test_large_inputs_do_no_harm(x64):
+    fit = linear_models.logistic_regression(1e6 * X, LABELS)
+    small = linear_models.logistic_regression(X, LABELS)
+    np.testing.assert_allclose(1e6 * fit.params["weight"], small.params["weight"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: linear_models.least_squares(X, Y[:, 0]), r"\(40, 3\) and \(40,\): give targets\[:, None\]"),
+        (lambda: linear_models.lasso(X, Y[:-1], l1=0.1), r"as many examples.*\(40, 3\) and \(39, 2\)"),
+        (lambda: linear_models.least_squares(X[:, 0], Y), r"\(40,\) and \(40, 2\)"),
+        (lambda: linear_models.least_squares(X[:0], Y[:0]), "at least one"),
+        (lambda: linear_models.logistic_regression(X, LABELS[:, None]), r"give labels\[:, 0\]"),
+        (lambda: linear_models.logistic_regression(X, LABELS.astype(float)), "needs integer labels"),
+        (lambda: linear_models.softmax_regression(X, LABELS[1:], num_classes=2), "as many examples"),
+    ],
+)
+def test_refuses(as_users_see_it, call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
