@@ -6,9 +6,10 @@ learning rate out of the same grid; and a function with four minima shows that w
 
 Run:    make experiment NAME=gradient_descent
 
-Expect: 5,497 steps
+Expect: 5,497 steps on the bowl; each optimizer at its best learning rate: gradient descent 19 steps on the bowl and 8,491
+        in Rosenbrock's valley, momentum 159 and 581, Adam 413 and 14,549; of 400 starts 103 find the deepest minimum
 
-Time:   8 s
+Time:   11 s
 """
 
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Config:
     tol: float = 1e-7  # the deck's path ends with a step shorter than this
     max_steps: int = 20_000  # of any descent
     precision: float = 1e-6  # optimizers are compared by the steps until the function stays so close to its minimum
-    num_rates: int = 31  # learning rates that each optimizer tries, from 1e-4 to 1
+    num_rates: int = 41  # learning rates that each optimizer tries, from 1e-4 to 10
     num_starts: int = 400  # random starts on the function with four minima
     seed: int = 0  # of those starts
 
@@ -97,7 +98,7 @@ def main(config: Config, run: Run) -> dict:
 def draw_bowl(config: Config, run: Run) -> dict:
     """Page 11: tangent plane and gradient; page 12: the path."""
     x1, x2, values = grid((-4, 4), (-4, 4), bowl)
-    point = jnp.array([1.5, -1.5])
+    point = jnp.array([-1.0, 2.0])
     height, slope = jax.value_and_grad(bowl)(point)
     near1, near2 = np.meshgrid(*(np.linspace(coordinate - 1.2, coordinate + 1.2, 9) for coordinate in point))
     tangent = height + slope[0] * (near1 - point[0]) + slope[1] * (near2 - point[1])
@@ -126,7 +127,7 @@ def draw_bowl(config: Config, run: Run) -> dict:
 
 def compare_optimizers(config: Config, run: Run) -> dict:
     """Of each optimizer, the steps with the best of the learning rates, all of which run side by side."""
-    rates = jnp.geomspace(1e-4, 1, config.num_rates)
+    rates = jnp.geomspace(1e-4, 10, config.num_rates)
     summary = {}
     for surface, (f, x0, ranges, minimum) in SURFACES.items():
         courses = {}

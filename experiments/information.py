@@ -5,9 +5,9 @@ H(p, q) = KL(p‖q) + H(p) makes cross-entropy a loss. Here they are drawn over 
 
 Run:    make experiment NAME=information
 
-Expect: H(p, q) = KL(p‖q) + H(p)
+Expect: H(p, q) - KL(p‖q) - H(p) is at most 4e-15 bits for 100,000 random pairs
 
-Time:   5 s
+Time:   6 s
 """
 
 import itertools

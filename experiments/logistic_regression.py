@@ -6,9 +6,10 @@ separated there is no optimum, which is said. Softmax regression does the same f
 
 Run:    make experiment NAME=logistic_regression
 
-Expect: Newton's method and scikit-learn agree to 1e-6
+Expect: 8 Newton steps; probabilities within 1e-15 of scikit-learn's on breast cancer and iris; a boundary that is
+        straight to 2e-15 (1 seed)
 
-Time:   9 s
+Time:   13 s
 """
 
 import warnings
@@ -64,7 +65,7 @@ def main(config: Config, run: Run) -> dict:
 
 def fit_two_classes(config: Config, run: Run, examples: Batch) -> dict:
     """Newton's method against gradient descent, and how straight the boundary is."""
-    fit = linear_models.logistic_regression(*examples)
+    fit = jax.jit(linear_models.logistic_regression)(*examples)
     report_separation(run, "the made-up classes", fit)
 
     def loss(flat):
@@ -72,12 +73,13 @@ def fit_two_classes(config: Config, run: Run, examples: Batch) -> dict:
         return losses.sigmoid_cross_entropy(logits, examples.targets.astype(float)).mean()
 
     rate = 4 / (linear_models.largest_curvature(examples.inputs) / 2)  # σ' is at most 1/4
-    down = descent.gradient_descent(loss, jnp.zeros(3), learning_rate=rate, tol=0.0, max_steps=config.max_steps)
-    newton = jax.vmap(lambda steps: descent.newton(loss, jnp.zeros(3), max_steps=steps).x)(jnp.arange(10))
+    settings = {"learning_rate": rate, "tol": 0.0, "max_steps": config.max_steps}
+    down = jax.jit(lambda x0: descent.gradient_descent(loss, x0, **settings).path)(jnp.zeros(3))
+    newton = jax.jit(jax.vmap(lambda steps: descent.newton(loss, jnp.zeros(3), max_steps=steps).x))(jnp.arange(10))
     best = loss(jnp.append(fit.params["weight"][:, 0], fit.params["bias"]))
+    losses_of = jax.jit(jax.vmap(loss))
     excess = {
-        "gradient descent": np.asarray(jax.vmap(loss)(down.path) - best),
-        "Newton": np.asarray(jax.vmap(loss)(newton) - best),
+        name: np.asarray(losses_of(path) - best) for name, path in (("gradient descent", down), ("Newton", newton))
     }
     content = {name: (np.arange(1, len(gap) + 1), np.maximum(gap, 1e-16)) for name, gap in excess.items()}
     run.save_figure(
@@ -107,7 +109,8 @@ def bend(points: np.ndarray) -> float:
 
 def fit_separable(run: Run, examples: Batch) -> dict:
     """Without a penalty the weights of separable classes grow for ever; with one there is an optimum."""
-    free, held = (linear_models.logistic_regression(*examples, l2=l2) for l2 in (0.0, 1e-3))
+    fit = jax.jit(linear_models.logistic_regression)
+    free, held = (fit(*examples, l2=l2) for l2 in (0.0, 1e-3))
     report_separation(run, "the classes moved apart", free)
     return {
         "separated": bool(free.separated),
@@ -137,11 +140,12 @@ def fit_tables(config: Config, run: Run) -> dict:
         inputs = data.standardize(data.fit_standardizer(inputs), jnp.asarray(inputs))
         num_classes = labels.max().item() + 1
         if num_classes == 2:
-            fit = linear_models.logistic_regression(inputs, labels, l2=config.l2)
+            fit = jax.jit(linear_models.logistic_regression)(inputs, labels, l2=config.l2)
             logits = models.linear(1).apply(fit.params, {}, inputs)[0]
             logits = jnp.concatenate([jnp.zeros_like(logits), logits], axis=1)
         else:
-            fit = linear_models.softmax_regression(inputs, labels, num_classes=num_classes, l2=config.l2)
+            fit_softmax = jax.jit(linear_models.softmax_regression, static_argnames="num_classes")
+            fit = fit_softmax(inputs, labels, num_classes=num_classes, l2=config.l2)
             logits = models.linear(num_classes).apply(fit.params, {}, inputs)[0]
         if config.l2 == 0:
             report_separation(run, f"the classes of {name}", fit)

@@ -6,9 +6,10 @@ cross-validation on the others, all folds and settings in one program, each stan
 
 Run:    make experiment NAME=tabular ARGS="--num-seeds 10"
 
-Expect: test accuracy
+Expect: on test rows of 10 splits (mean ± sd) iris 96.7 % ± 4.2 %, breast cancer 98.0 % ± 0.7 %, diabetes R²
+        0.47 ± 0.06; scikit-learn's linear models on the same rows 96.7 %, 98.0 %, 0.47
 
-Time:   20 s
+Time:   13 s
 """
 
 import functools

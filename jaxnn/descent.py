@@ -80,21 +80,23 @@ def newton(
     Of t = 1, ½, ¼ ... the first is taken that leads down enough (Armijo's rule), and of the solutions for a singular
     Hessian H the shortest. Ends too where no t leads down any more.
     """
-    fractions = 0.5 ** jnp.arange(30)
+    fractions = jnp.append(0.5 ** jnp.arange(30), 0)
 
     def goes_on(carry):
-        x, num_steps, stuck = carry
-        return (jnp.abs(jax.grad(f)(x)).max() > tol) & (num_steps < max_steps) & ~stuck
+        _, gradient, num_steps, stuck = carry
+        return (jnp.abs(gradient).max() > tol) & (num_steps < max_steps) & ~stuck
 
     def take_step(carry):
-        x, num_steps, _ = carry
-        value, gradient = jax.value_and_grad(f)(x)
+        x, gradient, num_steps, _ = carry
         direction = -jnp.linalg.lstsq(jax.hessian(f)(x), gradient)[0]
         points = x + fractions[:, None] * direction
-        rounding = 4 * jnp.finfo(x.dtype).eps * jnp.abs(value)  # at the minimum itself, values differ by that alone
-        enough = jax.vmap(f)(points) <= value + 1e-4 * fractions * (gradient @ direction) + rounding
-        return jnp.where(enough.any(), points[enough.argmax()], x), num_steps + enough.any(), ~enough.any()
+        values = jax.vmap(f)(points)
+        rounding = 4 * jnp.finfo(x.dtype).eps * jnp.abs(values[-1])  # at the minimum, values differ by that alone
+        enough = values <= values[-1] + 1e-4 * fractions * (gradient @ direction) + rounding
+        x, stuck = points[enough.argmax()], ~enough[:-1].any()
+        return x, jax.grad(f)(x), num_steps + ~stuck, stuck
 
-    start = jnp.asarray(x0), jnp.zeros((), jnp.int32), jnp.array(False)
-    x, num_steps, _ = lax.while_loop(goes_on, take_step, start)
-    return NewtonResult(x, num_steps, jnp.abs(jax.grad(f)(x)).max() <= tol)
+    x0 = jnp.asarray(x0)
+    start = x0, jax.grad(f)(x0), jnp.zeros((), jnp.int32), jnp.array(False)
+    x, gradient, num_steps, _ = lax.while_loop(goes_on, take_step, start)
+    return NewtonResult(x, num_steps, jnp.abs(gradient).max() <= tol)

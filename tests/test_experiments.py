@@ -86,13 +86,15 @@ EXPECTED = {  # numbers that the deck's formulas and pictures must have, also at
 def test_an_experiment_keeps_the_contract_and_repeats_bit_for_bit(name, tmp_path, three_nets):
     needed = {"predict": ["--run", three_nets]}.get(name, [])
     folders = tmp_path / "first", tmp_path / "second"
-    for folder in folders:
-        done = experiment(name, "--quick", "--seed", 3, "--out", folder, *needed)
-        assert done.returncode == 0, done.stderr
-        assert str(folder) in done.stderr
+    arguments = [name, "--quick", "--seed", 3, *needed]
+    processes = [launch(COMMAND, *arguments, "--out", folder) for folder in folders]
+    for folder, process in zip(folders, processes, strict=True):
+        out, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        assert str(folder) in errors
     summary, again = (read(folder, "summary") for folder in folders)
     assert all(value is None or isinstance(value, int | float | str) for value in summary.values())
-    assert [line.split()[0] for line in done.stdout.splitlines()] == list(summary)
+    assert [line.split()[0] for line in out.splitlines()] == list(summary)
     measured, repeated = ({k: v for k, v in s.items() if not k.endswith("_seconds")} for s in (summary, again))
     assert measured == repeated
     assert {key: summary[key] for key in EXPECTED.get(name, {})} == EXPECTED.get(name, {})

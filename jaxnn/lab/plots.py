@@ -134,8 +134,13 @@ def surfaces(panels: Sequence[Surface], *, num_columns: int = 3) -> Figure:
         if panel.path is not None:
             axis.plot(*np.transpose(panel.path), floor, color="black", marker=".", markersize=3, linewidth=1)
         if panel.arrow is not None:
-            (x1, x2), (to1, to2) = panel.arrow
-            axis.quiver(x1, x2, floor, to1 - x1, to2 - x2, 0, color="black", linewidth=2, arrow_length_ratio=0.2)
+            tail, tip = np.asarray(panel.arrow)
+            barbs = (
+                (tip - tail) @ np.array([[-0.2, 0.1], [-0.1, -0.2]]),
+                (tip - tail) @ np.array([[-0.2, -0.1], [0.1, -0.2]]),
+            )
+            course = np.array([tail, tip, tip + barbs[0], tip, tip + barbs[1]])
+            axis.plot(*course.T, floor, color="black", linewidth=2)
         axis.set(title=panel.title, xlabel="$x_1$", ylabel="$x_2$", zlabel="$y$")
         axis.set_zlim(floor, max(high, floor + 1e-12) if panel.plane is None else max(high, panel.plane.values.max()))
     return figure
