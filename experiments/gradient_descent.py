@@ -6,8 +6,8 @@ learning rate out of the same grid; and a function with four minima shows that w
 
 Run:    make experiment NAME=gradient_descent
 
-Expect: 5,497 steps on the bowl; each optimizer at its best learning rate: gradient descent 19 steps on the bowl and 8,491
-        in Rosenbrock's valley, momentum 159 and 581, Adam 413 and 14,549; of 400 starts 103 find the deepest minimum
+Expect: 5,497 steps on the bowl; at its best learning rate, gradient descent takes 19 steps on the bowl and 8,491 in
+        Rosenbrock's valley, momentum 159 and 581, Adam 413 and 14,549; of 400 starts 103 find the deepest minimum
 
 Time:   11 s
 """
@@ -122,7 +122,13 @@ def draw_bowl(config: Config, run: Run) -> dict:
         plots.Surface(f"{title}, steps: {end.num_steps:,}", x1, x2, values, path=end.path[: end.num_steps : 100]),
     ]
     run.save_figure("bowl", plots.surfaces(panels))
-    return {"num_steps": end.num_steps.item(), "end_x1": end.x[0].item(), "end_x2": end.x[1].item()}
+    errors = [bowl(point + step) - (height + slope @ step) for step in (jnp.array([0.1, 0.2]), jnp.array([0.05, 0.1]))]
+    return {
+        "num_steps": end.num_steps.item(),
+        "end_x1": end.x[0].item(),
+        "end_x2": end.x[1].item(),
+        "tangent_error_ratio": (errors[0] / errors[1]).item(),  # 4: twice as far, four times the error
+    }
 
 
 def compare_optimizers(config: Config, run: Run) -> dict:

@@ -73,11 +73,10 @@ def main(config: Config, run: Run) -> dict:
     noise = config.noise * jax.random.normal(noise_key, (config.num_points, 1))
     data = Batch(inputs, MODEL.apply(PLANE, {}, inputs)[0] + noise)
     fit = linear_models.least_squares(data.inputs, data.targets)
-    draw_plane(run, data, fit)
-    return descend(config, run, start_key, data, fit) | fit_table(config, run)
+    return draw_plane(run, data, fit) | descend(config, run, start_key, data, fit) | fit_table(config, run)
 
 
-def draw_plane(run: Run, data: Batch, fit):
+def draw_plane(run: Run, data: Batch, fit) -> dict:
     """Page 4: the plane with its weight vector on the floor; the noisy points and the plane fitted to them."""
     x1, x2 = jnp.meshgrid(jnp.linspace(-5, 5, 41), jnp.linspace(-5, 5, 41))
     grid = jnp.stack([x1, x2], axis=-1)
@@ -92,6 +91,11 @@ def draw_plane(run: Run, data: Batch, fit):
         plots.Surface(f"least squares: weights {weights}", x1, x2, fitted, points=points),
     ]
     run.save_figure("plane", plots.surfaces(panels))
+    across = jnp.linspace(-1, 1, 13)[:, None] * jnp.array([8.0, -2.0])  # at a right angle to the weights
+    return {
+        "plane_change_across": jnp.ptp(MODEL.apply(PLANE, {}, across)[0]).item(),
+        "plane_boundary_bend": plots.level_bend(x1, x2, fitted, level=0),
+    }
 
 
 def descend(config: Config, run: Run, key, data: Batch, fit) -> dict:

@@ -97,14 +97,8 @@ def fit_two_classes(config: Config, run: Run, examples: Batch) -> dict:
     return {
         "newton_steps": fit.num_steps.item(),
         "descent_excess_loss": excess["gradient descent"][-1].item(),
-        "boundary_bend": bend(plots.level_points(x1, x2, logits[..., 0], level=0)),
+        "boundary_bend": plots.level_bend(x1, x2, logits[..., 0], level=0),
     }
-
-
-def bend(points: np.ndarray) -> float:
-    """How far points [number, 2] are from one straight line."""
-    _, _, directions = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
-    return float(np.abs((points - points.mean(axis=0)) @ directions[1]).max())
 
 
 def fit_separable(run: Run, examples: Batch) -> dict:

@@ -58,6 +58,7 @@ EXPECTED = {  # numbers that the deck's formulas and pictures must have, also at
     },
     "gradient_descent": {
         "num_steps": 5497,
+        "tangent_error_ratio": pytest.approx(4, abs=1e-9),
         "num_minima": 4,
         "num_saddles": 4,
         "num_maxima": 1,
@@ -72,7 +73,12 @@ EXPECTED = {  # numbers that the deck's formulas and pictures must have, also at
         "divergence_fair_from_sure": "inf",
         "divergence_sure_from_sure": 0,
     },
-    "linear_regression": {"table_rank": 10, "table_r2": pytest.approx(0.51774842, abs=1e-8)},
+    "linear_regression": {
+        "plane_change_across": pytest.approx(0, abs=1e-12),
+        "plane_boundary_bend": pytest.approx(0, abs=1e-6),
+        "table_rank": 10,
+        "table_r2": pytest.approx(0.51774842, abs=1e-8),
+    },
     "logistic_regression": {
         "boundary_bend": pytest.approx(0, abs=1e-6),
         "separated": True,

@@ -24,6 +24,23 @@ def test_three_logistic_units_are_their_sum(x64):
     np.testing.assert_allclose(outputs[:, 0], expected, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("activation", "derivative"),
+    [
+        (lambda x: x, lambda x, y: np.ones_like(x)),
+        (jax.nn.sigmoid, lambda x, y: y * (1 - y)),
+        (jnp.tanh, lambda x, y: 1 - y**2),
+        (jax.nn.relu, lambda x, y: (x > 0).astype(float)),
+    ],
+)
+def test_activations_have_the_derivatives_of_their_formulas(x64, activation, derivative):
+    """The deck's pages 6 and 9; at the points, the ReLU has no kink."""
+    x = np.linspace(-5, 5, 40)
+    slope = jax.vmap(jax.grad(activation))(x)
+    np.testing.assert_allclose(slope, derivative(x, activation(x)), atol=1e-12)
+    np.testing.assert_allclose(slope, (activation(x + 1e-6) - activation(x - 1e-6)) / 2e-6, atol=1e-8)
+
+
 @pytest.mark.parametrize("hidden_sizes", [[], [3], [5, 4, 3]])
 def test_a_net_without_activation_collapses_into_one_layer(x64, hidden_sizes):
     inputs = jax.random.normal(KEY, (6, 2))

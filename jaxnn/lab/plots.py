@@ -234,10 +234,14 @@ def points(panels: Mapping[str, tuple], *, xlabel: str = "", ylabel: str = "") -
     return figure
 
 
-def level_points(x1, x2, values, *, level: float) -> np.ndarray:
-    """Points [number, 2] of the line on which a function on a grid has that level, interpolated between grid points."""
-    axis = Figure().subplots()
-    return np.concatenate(axis.contour(x1, x2, values, [level]).allsegs[0])
+def level_bend(x1, x2, values, *, level: float) -> float:
+    """How far from straight the line is on which a function on a grid has that level: the largest distance of a point.
+
+    Between grid points the function is interpolated linearly.
+    """
+    course = np.concatenate(Figure().subplots().contour(x1, x2, values, [level]).allsegs[0])
+    _, _, directions = np.linalg.svd(course - course.mean(axis=0), full_matrices=False)
+    return float(np.abs((course - course.mean(axis=0)) @ directions[1]).max())
 
 
 def heatmaps(panels: Mapping[str, Values], *, rows: tuple[str, Values], columns: tuple[str, Values]) -> Figure:
