@@ -4,12 +4,13 @@
 by name where they are wanted.
 """
 
-from jaxnn import augment, data, descent, layers, linear_models, losses, metrics, models, ops, training, types
+from jaxnn import augment, backprop, data, descent, layers, linear_models, losses, metrics, models, ops, training, types
 
 __version__ = "0.1.0"
 
 __all__ = [
     "augment",
+    "backprop",
     "data",
     "descent",
     "layers",

@@ -23,6 +23,7 @@ ALLOWED = {  # room: the rooms that it may import
     "data": {"types"},
     "augment": set(),
     "descent": set(),
+    "backprop": {"layers", "types"},
     "linear_models": {"descent", "layers", "losses", "types"},
     "training": {"types", "data", "models"},
     "lab.datasets": {"types", "lab.sources"},
@@ -34,6 +35,7 @@ ALLOWED = {  # room: the rooms that it may import
     "lab.plots": set(),
     "lab.images": set(),
     "lab.tables": {"lab.config"},
+    "lab.formula": {"lab.config"},
 }
 
 

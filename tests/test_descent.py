@@ -88,6 +88,32 @@ def test_newton_says_where_it_does_not_arrive(x64):
     assert not descent.newton(lambda x: jnp.sum(jnp.exp(-x)), np.array([0.0]), max_steps=5).converged
 
 
+def test_levenberg_and_marquardt_find_scipys_minimum(x64):
+    t = np.linspace(0, 3, 20)
+    wanted = 2 * np.exp(-1.3 * t) + 0.5 + 0.01 * np.sin(50 * t)
+
+    def residuals(x):
+        return x[0] * jnp.exp(-x[1] * t) + x[2] - wanted
+
+    end = descent.levenberg_marquardt(residuals, np.array([1.0, 0.0, 0.0]), tol=1e-9, max_steps=100)
+    expected = scipy.optimize.least_squares(residuals, np.array([1.0, 0.0, 0.0]), xtol=1e-12)
+    assert end.converged
+    assert end.num_steps < 50
+    np.testing.assert_allclose(end.x, expected.x, atol=1e-6)
+    np.testing.assert_array_equal(end.path[0], [1, 0, 0])
+    np.testing.assert_array_equal(end.path[-1], end.x)
+
+
+def test_levenberg_and_marquardt_solve_rosenbrocks_valley(x64):
+    def residuals(x):
+        return jnp.stack([1 - x[0], 10 * (x[1] - x[0] ** 2)])
+
+    end = descent.levenberg_marquardt(residuals, np.array([-1.5, 1.5]), tol=1e-12, max_steps=200)
+    np.testing.assert_allclose(end.x, [1, 1], atol=1e-10)
+    values = np.array([jnp.sum(residuals(x) ** 2) for x in end.path])
+    assert (np.diff(values) <= 0).all()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -73,6 +73,10 @@ EXPECTED = {  # numbers that the deck's formulas and pictures must have, also at
         "divergence_fair_from_sure": "inf",
         "divergence_sure_from_sure": 0,
     },
+    "backpropagation": {
+        "gradient_difference": pytest.approx(0, abs=1e-10),
+        "training_difference": pytest.approx(0, abs=1e-10),
+    },
     "linear_regression": {
         "plane_change_across": pytest.approx(0, abs=1e-12),
         "plane_boundary_bend": pytest.approx(0, abs=1e-6),
@@ -110,6 +114,21 @@ def test_an_experiment_keeps_the_contract_and_repeats_bit_for_bit(name, tmp_path
     figures = list((folders[0] / "figures").iterdir())
     assert figures
     assert all(figure.read_bytes().startswith(b"\x89PNG") for figure in figures)
+
+
+def test_function_fitting_as_mentat_does_it_is_numpy(tmp_path):
+    settings = ["--recipe", "mentat", "--quick", "--num-steps", 200, "--hidden-sizes", 3, 12, "--animate"]
+    done = experiment("function_fitting", *settings, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert read(tmp_path / "run", "summary")["difference_to_numpy"] < 1e-12
+    assert (tmp_path / "run" / "animation.gif").read_bytes().startswith(b"GIF89a")
+    assert re.search(r"µs in NumPy: \d+ times as long", done.stderr)
+
+
+def test_function_fitting_fits_a_function_of_the_user(tmp_path):
+    done = experiment("function_fitting", "--quick", "--function", "sin(x1)*x2", "--hidden-sizes", 8, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert read(tmp_path, "summary")["function_8_train_median"] < 1e-2
 
 
 def test_mnist_cnn_trains_several_nets_and_each_as_if_alone(tmp_path, three_nets):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import jax
+import matplotlib
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -261,4 +262,57 @@ def heatmaps(panels: Mapping[str, Values], *, rows: tuple[str, Values], columns:
         axis.set(title=title, ylabel=rows[0], xlabel=columns[0])
         axis.set_yticks(range(len(rows[1])), [f"{value:.2g}" for value in rows[1]])
         axis.set_xticks(range(len(columns[1])), [f"{value:.0e}" for value in columns[1]], rotation=45)
+    return figure
+
+
+def network(neurons: Sequence[np.ndarray], edges: Sequence[np.ndarray], *, title: str = "") -> Figure:
+    """A fully connected net, from left to right: `neurons` holds a value for each of its neurons but the inputs.
+
+    `edges` holds a matrix [from, to] for each layer. Red is positive and blue negative, and the thicker the larger.
+    """
+    columns = [np.zeros(len(edges[0])), *neurons]
+    heights = [(len(column) - 1) / 2 - np.arange(len(column)) for column in columns]  # the first on top
+    figure = Figure(figsize=(2.4 * len(columns), 1.3 * max(map(len, columns)) + 0.6), layout="constrained")
+    axis = figure.subplots()
+    largest = max(np.abs(matrix).max() for matrix in edges) or 1
+    for number, matrix in enumerate(edges):
+        for (row, column), value in np.ndenumerate(matrix):
+            ends = heights[number][row], heights[number + 1][column]
+            colour = "tab:red" if value > 0 else "tab:blue"
+            axis.plot([number, number + 1], ends, color=colour, linewidth=0.3 + 5 * abs(value) / largest, zorder=1)
+    limit = max(np.abs(values).max() for values in neurons) or 1
+    coolwarm = matplotlib.colormaps["coolwarm"]
+    for number, values in enumerate(columns):
+        names = [f"$x_{index}$" for index in range(1, len(values) + 1)]
+        shades = coolwarm(values / limit / 2 + 0.5) if number else ["lightgrey"] * len(values)
+        axis.scatter([number] * len(values), heights[number], s=1300, c=shades, edgecolors="black", zorder=2)
+        for height, name, value in zip(heights[number], names, values, strict=True):
+            text = name if number == 0 else f"{value:.3f}"
+            axis.text(number, height, text, ha="center", va="center", fontsize=8, zorder=3)
+    axis.set(
+        title=title, xlim=(-0.4, len(columns) - 0.6), ylim=(-max(map(len, columns)) / 2, max(map(len, columns)) / 2)
+    )
+    axis.axis("off")
+    return figure
+
+
+def spread(panels: Mapping[str, Mapping[str, np.ndarray]], *, marks: Mapping[str, Mapping[str, Sequence]]) -> Figure:
+    """A panel per title: of each label a column of values on a logarithmic axis, the median as a bar.
+
+    `marks` adds, for each name, one value per column (or None) in each panel.
+    """
+    figure = Figure(figsize=(4.2 * len(panels), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, columns) in zip(axes, panels.items(), strict=True):
+        for number, values in enumerate(columns.values()):
+            spots = number + np.linspace(-0.2, 0.2, len(values))
+            axis.plot(spots, values, ".", color="tab:blue", alpha=0.6)
+            axis.plot([number - 0.3, number + 0.3], [np.median(values)] * 2, color="black", linewidth=2)
+        for colour, (name, heights) in zip(("crimson", "seagreen", "orange"), marks.items(), strict=False):
+            axis.plot(range(len(columns)), heights[title], "D", color=colour, label=name)
+        axis.set_xticks(range(len(columns)), columns)
+        axis.set(title=title, yscale="log", ylabel="training error")
+        axis.grid(alpha=0.3, axis="y")
+    if marks:
+        axes[-1].legend(fontsize=8)
     return figure

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import itertools
 import json
 import logging
@@ -12,13 +13,14 @@ import signal
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import filelock
 import jax
+import PIL.Image
 import rich.console
 import rich.markup
 import rich.progress
@@ -198,6 +200,17 @@ class Run:
         folder = self.directory / "figures"
         folder.mkdir(exist_ok=True)
         figure.savefig(folder / f"{name}.png", dpi=120)
+
+    def save_animation(self, name: str, figures: Iterable, *, seconds_per_frame: float = 0.3):
+        """Writes matplotlib figures of one size as the frames of <name>.gif; the last one stays for longer."""
+        frames = []
+        for figure in figures:
+            content = io.BytesIO()
+            figure.savefig(content, format="png", dpi=80)
+            frames.append(PIL.Image.open(content).convert("P", palette=PIL.Image.Palette.ADAPTIVE))
+        durations = [int(1000 * seconds_per_frame)] * (len(frames) - 1) + [3000]
+        path = self.directory / f"{name}.gif"
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
     @contextlib.contextmanager
     def progress(self, total: int, *, unit: str, done: int = 0) -> Iterator[Callable[..., None]]:

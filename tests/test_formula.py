@@ -1,0 +1,59 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn.lab import formula
+from jaxnn.lab.config import BadUsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sin(3*x1)*x2", lambda x, y: np.sin(3 * x) * y),
+        (" x1**2 - -x2/4 + 1e-1", lambda x, y: x**2 + y / 4 + 0.1),
+        ("exp(-(x1**2 + x2**2))*cos(pi*x1)", lambda x, y: np.exp(-(x**2) - y**2) * np.cos(np.pi * x)),
+        ("abs(x1) + tanh(sqrt(2)) + log(3) + tan(x2)", lambda x, y: abs(x) + np.tanh(2**0.5) + np.log(3) + np.tan(y)),
+        ("2**3**2", lambda x, y: 512.0),
+        ("7", lambda x, y: 7.0),
+    ],
+)
+def test_a_formula_is_its_function(x64, text, expected):
+    x, y = np.random.default_rng(0).normal(size=(2, 20))
+    ours = formula.parse(text, ["x1", "x2"])
+    np.testing.assert_allclose(ours(x, y) * np.ones(20), expected(x, y) * np.ones(20), atol=1e-12)
+    np.testing.assert_allclose(jax.jit(ours)(x, y), ours(x, y), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "character", "problem"),
+    [
+        ("sin(3*x1", 4, "cannot be read"),
+        ("x1 + x3", 6, "not known here"),
+        ("2 * import", 5, "cannot be read"),
+        ("x1 + __import__('os').system('true')", 6, "not known here"),
+        ("x1^2", 1, r"a power is written \*\*"),
+        ("sin(x1, x2)", 1, "sin takes one value"),
+        ("x2 * (lambda: 1)()", 6, "not known here"),
+        ("x1 if x2 else 3", 1, "not known here"),
+        ("x1.shape", 1, "not known here"),
+        ("'a'", 1, "not known here"),
+        ("True", 1, "not known here"),
+        ("", 1, "cannot be read"),
+    ],
+)
+def test_what_cannot_be_read_is_shown(text, character, problem):
+    with pytest.raises(BadUsageError, match=rf"{problem}.*\(character {character}\):"):
+        formula.parse(text, ["x1", "x2"])
+
+
+def test_nesting_too_deep_is_refused():
+    for text in ("(" * 400, "-" * 499 + "x1"):
+        with pytest.raises(BadUsageError, match="formula"):
+            formula.parse(text + "!", ["x1"])
+
+
+def test_a_formula_cannot_take_for_ever():
+    assert jnp.isinf(formula.parse("9**9**9**9**9", [])())
+    with pytest.raises(BadUsageError, match="longer than 500"):
+        formula.parse("+1" * 251, [])
