@@ -43,6 +43,7 @@ class Config:
 
     hidden_sizes: tuple[int, ...] = (3, 3)  # neurons of the hidden layers; with two inputs and outputs: 2-3-3-2
     activation: Literal["identity", "logistic", "tanh", "relu"] = "tanh"  # of the hidden layers
+    num_layers: int = 5  # nets of one to so many layers are compared with jax.grad
     num_points: int = 200  # examples of (x1, x2) -> (x1 x2, x1^2 - x2^2)
     batch_size: int = 20  # of mini-batch gradient descent
     learning_rate: float = 0.1  # of the training
@@ -52,6 +53,7 @@ class Config:
     def __post_init__(self):
         """Refuses what cannot be."""
         require(self, "hidden_sizes", all(1 <= size <= 100 for size in self.hidden_sizes), "in 1 ... 100")
+        require(self, "num_layers", 1 <= self.num_layers <= 5, "in 1 ... 5")
         require(self, "num_points", 1 <= self.num_points <= 1_000_000, "in 1 ... 1000000")
         require(self, "batch_size", 1 <= self.batch_size <= self.num_points, f"in 1 ... {self.num_points}")
         require(self, "learning_rate", 0 < self.learning_rate < float("inf"), "finite and above 0")
@@ -68,7 +70,7 @@ def main(config: Config, run: Run) -> dict:
     model = models.mlp(config.hidden_sizes, 2, activation=activation.f)
     params, _ = model.init(params_key, x)
     draw_one_example(run, params, x[:1], y[:1], activation)
-    return compare_gradients(run, params_key) | train(config, run, order_key, model, params, x, y)
+    return compare_gradients(config, run, params_key) | train(config, run, order_key, model, params, x, y)
 
 
 def by_hand(params, x, y, activation):
@@ -89,8 +91,8 @@ def draw_one_example(run: Run, params, x, y, activation):
     run.save_figure("deltas", figure)
 
 
-def compare_gradients(run: Run, key) -> dict:
-    """By hand against jax.grad: four activations, one to five layers, both losses."""
+def compare_gradients(config: Config, run: Run, key) -> dict:
+    """By hand against jax.grad: four activations, nets of several depths, both losses."""
     x = jax.random.normal(key, (7, 4))
     y, labels = jnp.sin(x[:, :3]), jnp.arange(7) % 3
     kinds = {
@@ -104,7 +106,7 @@ def compare_gradients(run: Run, key) -> dict:
         ),
     }
     found = []
-    for (name, activation), depth in itertools.product(ACTIVATIONS.items(), range(1, 6)):
+    for (name, activation), depth in itertools.product(ACTIVATIONS.items(), range(1, config.num_layers + 1)):
         model = models.mlp([5, 3, 6, 4][: depth - 1], 3, activation=activation.f)
 
         @jax.jit
@@ -166,4 +168,4 @@ def train(config: Config, run: Run, key, model, params, x, y) -> dict:
 
 
 if __name__ == "__main__":
-    start(Config, main, quick=Config(num_steps=100))
+    start(Config, main, quick=Config(num_steps=100, num_layers=2))

@@ -325,4 +325,4 @@ def compare_with_numpy(config: Config, run: Run, nets, examples: Batch, seconds:
 
 
 if __name__ == "__main__":
-    start(Config, main, quick=Config(num_steps=40, num_seeds=3))
+    start(Config, main, quick=Config(num_steps=40, num_seeds=3, hidden_sizes=(3,)))

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 Values: TypeAlias = np.ndarray | jax.Array
 
@@ -122,6 +123,8 @@ def surfaces(panels: Sequence[Surface], *, num_columns: int = 3) -> Figure:
     for axis, panel in zip(axes, panels, strict=False):
         axis.set_box_aspect(None, zoom=0.88)  # room for the labels
         axis.computed_zorder = False  # what is drawn later lies above
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+        axis.yaxis.set_major_locator(MaxNLocator(5))
         low, high = np.min(panel.values), np.max(panel.values)
         floor = low - 0.5 * (high - low or 1)
         axis.plot_surface(
