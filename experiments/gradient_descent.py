@@ -46,11 +46,11 @@ class Config:
         """Refuses what cannot be."""
         stable = f"above 0 and below 2/L = {2 / BOWL_CURVATURE}, where L is the largest curvature of 4x₁² + x₂²"
         require(self, "learning_rate", 0 < self.learning_rate < 2 / BOWL_CURVATURE, stable)
-        require(self, "tol", self.tol > 0, "above 0")
-        require(self, "precision", self.precision > 0, "above 0")
-        require(self, "max_steps", 1 <= self.max_steps <= 1_000_000, "in 1 ... 1000000")
+        require(self, "tol", 0 < self.tol <= 1, "above 0, at most 1")
+        require(self, "precision", 0 < self.precision <= 1, "above 0, at most 1")
+        require(self, "max_steps", 1 <= self.max_steps <= 100_000, "in 1 ... 100000")
         for name in ("num_rates", "num_starts"):
-            require(self, name, 1 <= getattr(self, name) <= 10_000, "in 1 ... 10000")
+            require(self, name, 1 <= getattr(self, name) <= 1000, "in 1 ... 1000")
         require(self, "seed", 0 <= self.seed < 2**31, "in 0 ... 2147483647")
 
 
@@ -79,7 +79,7 @@ OPTIMIZERS = {
     "Adam": optax.adam,
 }
 SURFACES = {  # function, start, grid of the picture
-    "bowl": (bowl, (3.0, 3.0), ((-3.5, 3.5), (-3.5, 3.5)), (0.0, 0.0)),
+    "bowl": (bowl, (3.0, 2.0), ((-3.5, 3.5), (-3.5, 3.5)), (0.0, 0.0)),
     "Rosenbrock": (rosenbrock, (-1.5, 1.5), ((-2, 2), (-1, 3)), (1.0, 1.0)),
 }
 
@@ -109,17 +109,19 @@ def draw_bowl(config: Config, run: Run) -> dict:
         raise RunFailedError(
             f"{config.max_steps:,} steps were too few: give more with --max-steps, or a higher --learning-rate"
         )
+    stride = max(1, end.num_steps.item() // 60)
+    shown = jnp.concatenate([end.path[: end.num_steps : stride], end.x[None]])
     title = "$4 x_1^2 + x_2^2$"
     panels = [
         plots.Surface(
-            f"{title}, tangent plane and gradient",
+            f"{title}, tangent plane, a sixth of the gradient",
             x1,
             x2,
             values,
             plane=plots.Surface("", near1, near2, np.asarray(tangent)),
             arrow=np.stack([point, point + slope / 6]),
         ),
-        plots.Surface(f"{title}, steps: {end.num_steps:,}", x1, x2, values, path=end.path[: end.num_steps : 100]),
+        plots.Surface(f"{title}, steps: {end.num_steps:,}", x1, x2, values, path=np.asarray(shown)),
     ]
     run.save_figure("bowl", plots.surfaces(panels))
     errors = [bowl(point + step) - (height + slope @ step) for step in (jnp.array([0.1, 0.2]), jnp.array([0.05, 0.1]))]
@@ -146,14 +148,16 @@ def compare_optimizers(config: Config, run: Run) -> dict:
                 return descent.minimize(f, jnp.array(x0), optimizer=optimizer, tol=0.0, max_steps=config.max_steps).path
 
             all_paths = path(rates)
-            away = np.asarray(jax.vmap(jax.vmap(f))(all_paths) >= config.precision)
+            away = ~np.asarray(jax.vmap(jax.vmap(f))(all_paths) < config.precision)
             steps = away.shape[1] - away[:, ::-1].argmax(axis=1)  # the first point after which it stays close
             best = np.where(away.any(axis=1), steps, 0).argmin()
             reached = steps[best] <= config.max_steps
             row = {"learning_rate": rates[best].item(), "steps": steps[best].item() if reached else None}
             run.log(surface=surface, optimizer=name, **row)
             summary[f"{surface.lower()}_{name.lower().replace(' ', '_')}_steps"] = row["steps"]
-            if reached:
+            if not reached:
+                courses[f"{name}: not in {config.max_steps:,} steps"] = np.zeros((0, 2))
+            else:
                 courses[f"{name}: {steps[best]:,} steps at {rates[best]:.2g}"] = all_paths[best][: steps[best] + 1]
         x1, x2, values = grid(*ranges, f)
         levels = np.geomspace(1e-2, values.max(), 25)

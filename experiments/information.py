@@ -76,12 +76,12 @@ def draw_three_outcomes(config: Config, run: Run):
     """The same over the triangle of all distributions of three outcomes."""
     edge = config.resolution
     q = np.array([(i, j, edge - i - j) for i in range(edge + 1) for j in range(edge + 1 - i)]) / edge
-    inside = np.clip(q, 0.5 / edge, None)  # at the edges the divergence is infinite
-    q = inside / inside.sum(axis=1, keepdims=True)
+    inside = np.clip(q, 1e-3, None)  # at the edges KL(p‖q) is infinite
+    inside = inside / inside.sum(axis=1, keepdims=True)
     p = jnp.broadcast_to(jnp.array(config.center), q.shape)
     panels = {
         "entropy H(q)": losses.entropy(q, base=config.base),
-        f"KL(p‖q), p = {config.center}": losses.kl_divergence(p, q, base=config.base),
+        f"KL(p‖q), p = {config.center}": losses.kl_divergence(p, inside, base=config.base),
         "KL(q‖p)": losses.kl_divergence(q, p, base=config.base),
     }
     run.save_figure("three_outcomes", plots.simplex(q, panels, unit=unit(config), mark=np.array(config.center)))

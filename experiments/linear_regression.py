@@ -51,9 +51,9 @@ class Config:
 
     def __post_init__(self):
         """Refuses what cannot be."""
-        require(self, "num_points", 2 <= self.num_points <= 1_000_000, "in 2 ... 1000000")
-        require(self, "noise", 0 <= self.noise < float("inf"), "finite and 0 or more")
-        require(self, "learning_rate", self.learning_rate is None or self.learning_rate > 0, "above 0")
+        require(self, "num_points", 3 <= self.num_points <= 1_000_000, "in 3 ... 1000000")
+        require(self, "noise", 0 <= self.noise <= 1e6, "in 0 ... 1e6")
+        require(self, "learning_rate", self.learning_rate is None or 0 < self.learning_rate < 1e6, "in 0 ... 1e6")
         require(self, "num_steps", 1 <= self.num_steps <= 1_000_000, "in 1 ... 1000000")
         require(self, "batch_size", 1 <= self.batch_size <= self.num_points, f"in 1 ... {self.num_points}")
         require(self, "num_penalties", 2 <= self.num_penalties <= 1000, "in 2 ... 1000")
@@ -94,7 +94,7 @@ def draw_plane(run: Run, data: Batch, fit) -> dict:
     across = jnp.linspace(-1, 1, 13)[:, None] * jnp.array([8.0, -2.0])  # at a right angle to the weights
     return {
         "plane_change_across": jnp.ptp(MODEL.apply(PLANE, {}, across)[0]).item(),
-        "plane_boundary_bend": plots.level_bend(x1, x2, fitted, level=0),
+        "plane_boundary_bend": plots.level_bend(x1, x2, fitted, level=fitted.mean().item()),
     }
 
 
@@ -120,11 +120,13 @@ def descend(config: Config, run: Run, key, data: Batch, fit) -> dict:
         steps = jax.jit(lambda net: lax.scan(take_step, net, length=config.num_steps)[1])
         return steps(start_net(optimizer, data.inputs))
 
+    steepest = 2 * (jnp.sum(data.inputs**2, axis=1).max() + 1)  # the largest curvature of a single example's loss
+    sgd_rate = min(rate, (1 / steepest).item())  # which no batch, however small, makes diverge
     batches = f"SGD, batches of {config.batch_size}"
     courses = {
         "gradient descent": course(optax.sgd(rate), config.num_points),
-        batches: course(optax.sgd(rate), config.batch_size),
-        f"{batches}, decay": course(optax.sgd(lambda step: rate / (1 + step / 20)), config.batch_size),
+        batches: course(optax.sgd(sgd_rate), config.batch_size),
+        f"{batches}, decay": course(optax.sgd(lambda step: sgd_rate / (1 + step / 100)), config.batch_size),
     }
     steps = np.arange(1, config.num_steps + 1)
     content = {name: (steps, distance) for name, distance in courses.items()}
@@ -161,14 +163,14 @@ def fit_table(config: Config, run: Run) -> dict:
         run.say("warning: lasso did not converge for some penalties: the columns are nearly collinear")
     paths = {
         f"{name}: weights by penalty": {
-            feature: (penalties, fits.params["weight"][:, index, 0])
+            feature.replace("$", r"\$"): (penalties, fits.params["weight"][:, index, 0])
             for index, feature in enumerate(table.feature_names)
         }
         for name, penalties, fits in (("ridge", l2, ridge), ("lasso", l1, lasso))
     }
     run.save_figure("penalties", plots.lines(paths, xlabel="penalty", log="x"))
     for penalty, weights in zip(l1.tolist(), lasso.params["weight"][..., 0].tolist(), strict=True):
-        run.log(l1=penalty, **dict(zip(table.feature_names, weights, strict=True)))
+        run.log(l1=penalty, weights=weights)
     return {
         "table_rows": len(inputs),
         "table_features": inputs.shape[1],
@@ -183,7 +185,10 @@ def fit_table(config: Config, run: Run) -> dict:
 def load_table(csv: Path | None) -> tables.Table:
     """The user's, or the diabetes set."""
     if csv is not None:
-        return tables.read_csv(csv)
+        table = tables.read_csv(csv)
+        if np.ptp(table.targets) == 0:
+            raise BadUsageError(f"{csv}: the last column, the target, does not vary: there is nothing to fit")
+        return table
     inputs, targets = datasets.diabetes()
     return tables.Table(inputs, targets[:, 0], datasets.FEATURE_NAMES["diabetes"])
 

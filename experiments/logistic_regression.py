@@ -45,8 +45,8 @@ class Config:
     def __post_init__(self):
         """Refuses what cannot be."""
         require(self, "num_points", 2 <= self.num_points <= 1_000_000, "in 2 ... 1000000")
-        require(self, "distance", 0 <= self.distance < float("inf"), "finite and 0 or more")
-        require(self, "l2", 0 <= self.l2 < float("inf"), "finite and 0 or more")
+        require(self, "distance", 0 <= self.distance <= 1000, "in 0 ... 1000")
+        require(self, "l2", 0 <= self.l2 <= 1e6, "in 0 ... 1e6")
         require(self, "max_steps", 1 <= self.max_steps <= 1_000_000, "in 1 ... 1000000")
         require(self, "seed", 0 <= self.seed < 2**31, "in 0 ... 2147483647")
 
@@ -141,6 +141,8 @@ def fit_tables(config: Config, run: Run) -> dict:
             fit_softmax = jax.jit(linear_models.softmax_regression, static_argnames="num_classes")
             fit = fit_softmax(inputs, labels, num_classes=num_classes, l2=config.l2)
             logits = models.linear(num_classes).apply(fit.params, {}, inputs)[0]
+        if not fit.converged:
+            run.say(f"warning: the fit of {name} has not converged: give an --l2 above {config.l2:g}")
         if config.l2 == 0:
             report_separation(run, f"the classes of {name}", fit)
         matrix = metrics.confusion_matrix(labels, logits.argmax(axis=1), num_classes=num_classes)

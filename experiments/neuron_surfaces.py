@@ -85,9 +85,10 @@ def draw_three_units(config: Config, run: Run) -> dict:
     model = models.mlp([3], 1, activation=jax.nn.sigmoid)
     output = model.apply(THREE_UNITS, {}, inputs)[0].reshape(x1.shape)
     hidden = jax.nn.sigmoid(models.linear(3).apply(THREE_UNITS[0], {}, inputs)[0])
-    titles = [f"unit {number}, times {weight:g}" for number, weight in enumerate(THREE_UNITS[1]["weight"][:, 0], 1)]
+    weighted = hidden * THREE_UNITS[1]["weight"][:, 0]
+    titles = [f"{weight:g} times unit {number}" for number, weight in enumerate(THREE_UNITS[1]["weight"][:, 0], 1)]
     panels = [
-        plots.Surface(title, x1, x2, unit.reshape(x1.shape)) for title, unit in zip(titles, hidden.T, strict=True)
+        plots.Surface(title, x1, x2, unit.reshape(x1.shape)) for title, unit in zip(titles, weighted.T, strict=True)
     ]
     run.save_figure("three_units", plots.surfaces([*panels, plots.Surface("their sum", x1, x2, output)], num_columns=4))
     run.save_figure("boundary", plots.boundary(x1, x2, output, level=0, title="the boundary y = 0 is curved"))
@@ -97,6 +98,7 @@ def draw_three_units(config: Config, run: Run) -> dict:
         "three_units_max_x1": highest[0].item(),
         "three_units_max_x2": highest[1].item(),
         "three_units_min": output.min().item(),
+        "three_units_boundary_bend": plots.level_bend(x1, x2, output, level=0.0),
     }
 
 

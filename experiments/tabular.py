@@ -51,7 +51,9 @@ class Config:
         require(self, "test_share", 0.05 <= self.test_share <= 0.5, "in [0.05, 0.5]")
         require(self, "num_folds", 2 <= self.num_folds <= 20, "in 2 ... 20")
         require(self, "momentum", 0 <= self.momentum < 1, "in [0, 1)")
-        for name in ("num_steps", "num_rates", "num_penalties", "num_seeds"):
+        for name in ("num_rates", "num_penalties"):
+            require(self, name, 1 <= getattr(self, name) <= 100, "in 1 ... 100")
+        for name in ("num_steps", "num_seeds"):
             require(self, name, 1 <= getattr(self, name) <= 100_000, "in 1 ... 100000")
         last_seed = 2**31 - self.num_seeds
         require(self, "seed", 0 <= self.seed < last_seed, f"in 0 ... {last_seed - 1}")
@@ -66,6 +68,12 @@ class Task(NamedTuple):
     score_name: str
     score: Callable
     reference: Callable
+    scale_targets: bool = False  # numbers, unlike labels, have a unit
+
+
+def linear_classifier():
+    """scikit-learn's, with steps enough to converge."""
+    return LogisticRegressionCV(max_iter=10_000)
 
 
 def load_tasks() -> dict[str, Task]:
@@ -74,31 +82,38 @@ def load_tasks() -> dict[str, Task]:
     for name, (inputs, labels) in {"iris": datasets.iris(), "breast_cancer": datasets.breast_cancer()}.items():
         examples = Batch(jnp.asarray(inputs, jnp.float32), jnp.asarray(labels))
         loss, num_classes = losses.softmax_cross_entropy, labels.max().item() + 1
-        tasks[name] = Task(examples, num_classes, loss, "accuracy", metrics.accuracy, LogisticRegressionCV)
+        tasks[name] = Task(examples, num_classes, loss, "accuracy", metrics.accuracy, linear_classifier)
     inputs, targets = datasets.diabetes()
-    targets = (targets - targets.mean()) / targets.std()  # a change of unit, which R² does not see
     examples = Batch(*(jnp.asarray(array, jnp.float32) for array in (inputs, targets)))
-    tasks["diabetes"] = Task(examples, 1, losses.squared_error, "r2", metrics.r2, RidgeCV)
+    tasks["diabetes"] = Task(examples, 1, losses.squared_error, "r2", metrics.r2, RidgeCV, scale_targets=True)
     return tasks
 
 
 def train_net(key, examples: Batch, task: Task, config: Config, *, mask, learning_rate, l2):
-    """A net trained on the rows in `mask`, standardised by them: a function from inputs to outputs."""
+    """A net trained on the rows in `mask`, inputs and numbers standardised by them: a function of inputs."""
     model = models.mlp(config.hidden_sizes, task.num_outputs, activation=jnp.tanh)
     optimizer = optax.sgd(learning_rate, momentum=config.momentum)
     standardizer = data.fit_standardizer(examples.inputs, mask)
-    inputs = data.standardize(standardizer, examples.inputs)
+    inputs, targets = data.standardize(standardizer, examples.inputs), examples.targets
+    if task.scale_targets:
+        scale = data.fit_standardizer(targets, mask)
+        targets = data.standardize(scale, targets)
 
     def loss_fn(params, state, batch, keys):
         inputs, weight = batch.inputs
         outputs, state = model.apply(params, state, inputs)
         return weight * task.loss(outputs, batch.targets) + l2 * losses.l2_penalty(params), state
 
-    weighted = Batch((inputs, mask * len(mask) / mask.sum()), examples.targets)
+    weighted = Batch((inputs, mask * len(mask) / mask.sum()), targets)
     net = training.init_train_state(key, model, optimizer, inputs)
     settings = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": len(mask), "num_steps": config.num_steps}
     net, _ = training.train_steps(net, weighted, **settings)
-    return lambda inputs: model.apply(net.params, {}, data.standardize(standardizer, inputs))[0]
+
+    def predict(inputs):
+        outputs, _ = model.apply(net.params, {}, data.standardize(standardizer, inputs))
+        return outputs * scale.sd + scale.mean if task.scale_targets else outputs
+
+    return predict
 
 
 def cross_validate(key, examples: Batch, task: Task, config: Config, rates, penalties):
@@ -138,7 +153,7 @@ def main(config: Config, run: Run) -> dict:
             score = task.score(outputs, test.targets).item()
             row = {"learning_rate": rates[rate].item(), "l2": penalties[penalty].item(), "score": score}
             run.log(table=name, seed=seed, **row, validation_loss=grid.min().item(), reference=refer(task, train, test))
-            grids.setdefault(f"{name}: held-out loss", grid)
+            grids.setdefault(f"{name}: held-out loss, seed {config.seed}", grid)
             if task.score_name == "accuracy":
                 matrix = metrics.confusion_matrix(test.targets, outputs.argmax(axis=1), num_classes=task.num_outputs)
                 matrices[name] = matrices.get(name, 0) + np.asarray(matrix)
@@ -169,7 +184,7 @@ def refer(task: Task, train: Batch, test: Batch) -> float:
     """The test score of scikit-learn's linear model with its own cross-validation, on the same rows."""
     standardizer = data.fit_standardizer(train.inputs)
     inputs, test_inputs = (np.asarray(data.standardize(standardizer, part.inputs)) for part in (train, test))
-    with warnings.catch_warnings(action="ignore"):  # of settings whose names change with its versions
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of defaults that will change
         return task.reference().fit(inputs, np.ravel(train.targets)).score(test_inputs, np.ravel(test.targets))
 
 

@@ -76,10 +76,14 @@ def fit_standardizer(
 ) -> Standardizer:
     """Of the examples in `mask`, or of all; divides by their number. Features that never vary get the deviation 1."""
     inputs = jnp.asarray(inputs)
-    weight = jnp.ones(len(inputs), inputs.dtype) if mask is None else jnp.asarray(mask, inputs.dtype)
+    if not jnp.issubdtype(inputs.dtype, jnp.floating):
+        raise ValueError(f"fit_standardizer: the inputs must be floats, not {inputs.dtype}")
+    chosen = jnp.ones(len(inputs), bool) if mask is None else jnp.asarray(mask)
+    weight = chosen.astype(inputs.dtype)
     mean = weight @ inputs / weight.sum()
     sd = jnp.sqrt(weight @ (inputs - mean) ** 2 / weight.sum())
-    constant = sd <= len(inputs) * jnp.finfo(inputs.dtype).eps * jnp.abs(mean)  # but for rounding
+    low = jnp.min(inputs, axis=0, initial=jnp.inf, where=chosen[:, None])
+    constant = low == jnp.max(inputs, axis=0, initial=-jnp.inf, where=chosen[:, None])  # their deviation is rounding
     return Standardizer(mean, jnp.where(constant, 1, sd))
 
 

@@ -64,6 +64,11 @@ def minimize(
     return Descent(x, num_steps, converged, jnp.concatenate([x0[None], path]))
 
 
+def default_tolerance(dtype) -> float:
+    """What rounding lets one reach: ε to the power of 2/3, 4e-11 in float64 and 2e-5 in float32."""
+    return float(jnp.finfo(dtype).eps) ** (2 / 3)
+
+
 class NewtonResult(NamedTuple):
     """The point reached, after how many steps, and whether the gradient there is as small as was asked for."""
 
@@ -73,13 +78,15 @@ class NewtonResult(NamedTuple):
 
 
 def newton(
-    f: Callable, x0: Float[ArrayLike, " variables"], *, tol: ArrayLike = 1e-10, max_steps: ArrayLike = 100
+    f: Callable, x0: Float[ArrayLike, " variables"], *, tol: ArrayLike | None = None, max_steps: ArrayLike = 100
 ) -> NewtonResult:
     """Newton's method for a convex function: x ← x - t H⁻¹ ∇f(x) until no component of the gradient exceeds `tol`.
 
     Of t = 1, ½, ¼ ... the first is taken that leads down enough (Armijo's rule), and of the solutions for a singular
-    Hessian H the shortest. Ends too where no t leads down any more.
+    Hessian H the shortest. Ends too where no t leads down any more. `tol` None is `default_tolerance`.
     """
+    x0 = jnp.asarray(x0)
+    tol = default_tolerance(x0.dtype) if tol is None else tol
     fractions = jnp.append(0.5 ** jnp.arange(30), 0)
 
     def goes_on(carry):
@@ -96,7 +103,6 @@ def newton(
         x, stuck = points[enough.argmax()], ~enough[:-1].any()
         return x, jax.grad(f)(x), num_steps + ~stuck, stuck
 
-    x0 = jnp.asarray(x0)
     start = x0, jax.grad(f)(x0), jnp.zeros((), jnp.int32), jnp.array(False)
     x, gradient, num_steps, _ = lax.while_loop(goes_on, take_step, start)
     return NewtonResult(x, num_steps, jnp.abs(gradient).max() <= tol)

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxnn.descent import newton
+from jaxnn.descent import default_tolerance, newton
 from jaxnn.layers import dense
 from jaxnn.losses import l2_penalty, sigmoid_cross_entropy, softmax_cross_entropy
 from jaxnn.types import Params
@@ -16,6 +18,8 @@ from jaxnn.types import Params
 
 class LeastSquaresFit(NamedTuple):
     """`params`, and the rank of the centred inputs: below the number of features, other weights fit equally well.
+
+    With `l2`, which makes the weights unique, rank and condition are those of the penalised problem.
 
     `condition` is the ratio of the largest to the smallest singular value of the centred columns at equal length: a
     relative error in the data may be so many times larger in the weights.
@@ -36,12 +40,12 @@ def least_squares(
     """
     x, y = _check("least_squares", inputs, targets)
     x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
+    constant = jnp.ptp(x, axis=0) == 0
     penalty = jnp.sqrt(len(x) * jnp.asarray(l2, x.dtype)) * jnp.eye(x.shape[1], dtype=x.dtype)
-    rows = jnp.concatenate([x - x_mean, penalty])
-    columns, length = _normalize(rows, x_mean)
+    columns, length = _normalize(jnp.concatenate([x - x_mean, penalty]), constant)
     u, s, vt = jnp.linalg.svd(columns, full_matrices=False)
-    rounding = jnp.finfo(x.dtype).eps * jnp.maximum(1, (jnp.abs(x_mean) / length).max())
-    kept = s > s[0] * max(rows.shape) * rounding  # centring rounds as the means are large
+    rounding = jnp.max(jnp.abs(x_mean) / length, initial=1, where=~constant)  # of the centring, where means are large
+    kept = s > 10 * jnp.finfo(x.dtype).eps * rounding * s[0]
     right = jnp.concatenate([y - y_mean, jnp.zeros((x.shape[1], y.shape[1]), y.dtype)])
     solution = vt.T @ jnp.where(kept[:, None], (u.T @ right) / jnp.where(kept, s, 1)[:, None], 0)
     weight = solution / length[:, None]
@@ -68,13 +72,13 @@ def lasso(
     targets: Float[ArrayLike, "examples outputs"],
     *,
     l1: ArrayLike,
-    tol: ArrayLike = 1e-10,
+    tol: ArrayLike | None = None,
     max_steps: ArrayLike = 10_000,
 ) -> LassoFit:
-    """The minimum of 1/N Σ ‖y - yᵗ‖² + l1 Σ |w|, bias free, by proximal steps until one is shorter than `tol`.
+    """The minimum of 1/N Σ ‖y - yᵗ‖² + l1 Σ |w|, bias free, by proximal steps until one is shorter than `tol` times W.
 
     FISTA (Beck and Teboulle, 2009), its momentum dropped whenever it points uphill (O'Donoghue and Candès, 2015).
-    (scikit-learn's Lasso has half the squared error: its alpha is l1 / 2.)
+    `tol` None is that of `descent.newton`. (scikit-learn's Lasso has half the squared error: its alpha is l1 / 2.)
     """
     x, y = _check("lasso", inputs, targets)
     x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
@@ -82,9 +86,11 @@ def lasso(
     curvature = 2 * jnp.linalg.norm(x, 2) ** 2 / len(x)
     rate = jnp.where(curvature > 0, 1 / curvature, 0)
 
+    tol = default_tolerance(x.dtype) if tol is None else tol
+
     def goes_on(carry):
-        *_, num_steps, length = carry
-        return (length >= tol) & (num_steps < max_steps)
+        weight, *_, num_steps, length = carry
+        return (length > tol * jnp.linalg.norm(weight)) & (num_steps < max_steps)
 
     def take_step(carry):
         weight, ahead, momentum, num_steps, _ = carry
@@ -99,14 +105,16 @@ def lasso(
     zeros = jnp.zeros((x.shape[1], y.shape[1]), x.dtype)
     start = zeros, zeros, jnp.ones((), x.dtype), jnp.zeros((), jnp.int32), jnp.array(jnp.inf, x.dtype)
     weight, _, _, num_steps, length = lax.while_loop(goes_on, take_step, start)
-    return LassoFit({"weight": weight, "bias": y_mean - x_mean @ weight}, num_steps, length < tol)
+    converged = length <= tol * jnp.linalg.norm(weight)
+    return LassoFit({"weight": weight, "bias": y_mean - x_mean @ weight}, num_steps, converged)
 
 
 class LogisticFit(NamedTuple):
     """`params`, after how many Newton steps, and whether the gradient vanishes there.
 
     `separated` says that the fit has every training example on its right side. Then the loss without `l2` has no
-    minimum: it falls to 0 as the weights grow for ever, and `params` are but where the gradient fell below `tol`.
+    minimum: it falls to 0 as the weights grow for ever, and `params` are but where the gradient fell below `tol`. (So
+    they do where the best boundary touches examples, which is not recognised: try a smaller `tol`.)
     """
 
     params: Params
@@ -120,7 +128,7 @@ def logistic_regression(
     labels: Int[ArrayLike, " examples"],
     *,
     l2: ArrayLike = 0.0,
-    tol: ArrayLike = 1e-10,
+    tol: ArrayLike | None = None,
     max_steps: ArrayLike = 100,
 ) -> LogisticFit:
     """The minimum of the mean cross-entropy of σ(xw + b) (deck, page 5) + l2 Σ w², bias free, by Newton's method.
@@ -145,7 +153,7 @@ def softmax_regression(
     *,
     num_classes: int,
     l2: ArrayLike = 0.0,
-    tol: ArrayLike = 1e-10,
+    tol: ArrayLike | None = None,
     max_steps: ArrayLike = 100,
 ) -> LogisticFit:
     """The minimum of the mean cross-entropy of softmax(xW + b) + l2 Σ w², bias free, by Newton's method.
@@ -168,7 +176,7 @@ def softmax_regression(
 def _fit(x, losses: Callable, margins: Callable, *, num_outputs, l2, tol, max_steps) -> LogisticFit:
     """Newton's method for the centred columns at equal length, where it loses fewest digits."""
     mean = x.mean(axis=0)
-    scaled, length = _normalize(x - mean, mean)
+    scaled, length = _normalize(x - mean, jnp.ptp(x, axis=0) == 0)
     zeros = {"weight": jnp.zeros((x.shape[1], num_outputs), x.dtype), "bias": jnp.zeros(num_outputs, x.dtype)}
     flat, unravel = ravel_pytree(zeros)
 
@@ -185,16 +193,23 @@ def _fit(x, losses: Callable, margins: Callable, *, num_outputs, l2, tol, max_st
     return LogisticFit(unscaled(params), num_steps, converged, (margins(dense(params, scaled)) > 0).all())
 
 
-def _normalize(columns, mean):
+def _normalize(columns, constant):
     """Centred columns brought to the mean square 1, and by what; zeros for one that was constant but for rounding."""
-    length = jnp.linalg.norm(columns, axis=0) / jnp.sqrt(len(columns))
-    constant = length <= len(columns) * jnp.finfo(columns.dtype).eps * jnp.abs(mean)
-    length = jnp.where(constant, 1, length)
+    length = jnp.where(constant, 1, jnp.linalg.norm(columns, axis=0) / jnp.sqrt(len(columns)))
     return jnp.where(constant, 0, columns / length), length
 
 
 def _check(function, inputs, targets, *, dims=2):
+    if not jax.config.jax_enable_x64 and np.float64 in (
+        getattr(inputs, "dtype", None),
+        getattr(targets, "dtype", None),
+    ):
+        raise ValueError(
+            f"{function}: float64 would be rounded to float32: switch on jax_enable_x64, or give float32 yourself"
+        )
     x, y = jnp.asarray(inputs), jnp.asarray(targets)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"{function}: the inputs must be floats, not {x.dtype}")
     wanted = {1: "integer labels [examples]", 2: "targets [examples, outputs]"}[dims]
     if x.ndim != 2 or y.ndim != dims or len(x) != len(y) or not len(x):
         hint = {(1, 2): ": give targets[:, None]", (2, 1): ": give labels[:, 0]"}.get((y.ndim, dims), "")

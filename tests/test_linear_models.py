@@ -146,9 +146,34 @@ def test_large_inputs_do_no_harm(x64):
     np.testing.assert_allclose(1e6 * fit.params["weight"], small.params["weight"], rtol=1e-6)
 
 
+def test_float32_and_many_rows_lose_no_column():
+    inputs = (100 + np.random.default_rng(1).normal(size=(100_000, 3))).astype(np.float32)
+    targets = inputs @ np.array([[1], [2], [3]], np.float32)
+    fit = linear_models.least_squares(inputs, targets)
+    assert fit.rank == 3
+    np.testing.assert_allclose(fit.params["weight"][:, 0], [1, 2, 3], rtol=1e-3)
+    labels = (targets[:, 0] > 600).astype(int)
+    logistic = linear_models.logistic_regression(inputs, labels, l2=1e-2)
+    assert logistic.converged
+    assert (logistic.params["weight"] > 0.1).all()
+
+
+def test_a_large_constant_column_hides_no_other(x64):
+    fit = linear_models.least_squares(np.c_[X, np.full(40, 1e13)], Y)
+    assert fit.rank == 3
+    np.testing.assert_allclose(fit.params["weight"][:3], linear_models.least_squares(X, Y).params["weight"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e9])
+def test_lasso_does_not_depend_on_the_unit_of_the_targets(x64, scale):
+    fit, scaled = (linear_models.lasso(X, unit * Y[:, :1], l1=0.1 * unit) for unit in (1, scale))
+    np.testing.assert_allclose(scaled.params["weight"] / scale, fit.params["weight"], atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: linear_models.least_squares(X.astype(int), Y), "inputs must be floats, not int64"),
         (lambda: linear_models.least_squares(X, Y[:, 0]), r"\(40, 3\) and \(40,\): give targets\[:, None\]"),
         (lambda: linear_models.lasso(X, Y[:-1], l1=0.1), r"as many examples.*\(40, 3\) and \(39, 2\)"),
         (lambda: linear_models.least_squares(X[:, 0], Y), r"\(40,\) and \(40, 2\)"),
@@ -158,6 +183,11 @@ def test_large_inputs_do_no_harm(x64):
         (lambda: linear_models.softmax_regression(X, LABELS[1:], num_classes=2), "as many examples"),
     ],
 )
-def test_refuses(as_users_see_it, call, message):
+def test_refuses(x64, as_users_see_it, call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_refuses_to_round_float64(as_users_see_it):
+    with pytest.raises(ValueError, match="float64 would be rounded to float32: switch on jax_enable_x64"):
+        linear_models.least_squares(X, Y)

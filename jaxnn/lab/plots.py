@@ -238,11 +238,13 @@ def points(panels: Mapping[str, tuple], *, xlabel: str = "", ylabel: str = "") -
     return figure
 
 
-def level_bend(x1, x2, values, *, level: float) -> float:
+def level_bend(x1, x2, values, *, level: float) -> float | None:
     """How far from straight the line is on which a function on a grid has that level: the largest distance of a point.
 
-    Between grid points the function is interpolated linearly.
+    Between grid points the function is interpolated linearly. None where no such line crosses the grid.
     """
+    if not np.min(values) < level < np.max(values):
+        return None
     course = np.concatenate(Figure().subplots().contour(x1, x2, values, [level]).allsegs[0])
     _, _, directions = np.linalg.svd(course - course.mean(axis=0), full_matrices=False)
     return float(np.abs((course - course.mean(axis=0)) @ directions[1]).max())

@@ -79,6 +79,10 @@ class Run:
         path = self.directory / "environment.json"
         _write_json(path, json.loads(path.read_text()) | facts)
 
+    def restart_log(self):
+        """Empties the log of a run that begins anew, such as one that is resumed without having had a checkpoint."""
+        self._cut_log(0)
+
     def read_log(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, in order."""
         return [json.loads(line) for line in (self.directory / "metrics.jsonl").read_text().splitlines()]
@@ -320,6 +324,8 @@ def _execute(name, config, main, run) -> dict[str, Any]:
     (run.directory / "summary.json").unlink(missing_ok=True)
     environment.use_compilation_cache()
     environment.use_cpu_devices(getattr(config, "num_devices", 1))
+    if not (run.directory / "checkpoints").exists():
+        run.restart_log()
     device = environment.device()
     _write_json(run.directory / "environment.json", environment.describe() | _earlier(run.directory))
     log.info("%s on %s, results in %s", name, device, run.directory)

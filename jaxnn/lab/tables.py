@@ -1,7 +1,6 @@
 """Tables of numbers from CSV files, checked."""
 
 import csv
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.lab.config import BadUsageError
+
+LARGEST = 1e100  # beyond it, squares overflow
 
 
 class Table(NamedTuple):
@@ -28,15 +29,19 @@ def read_csv(path: str | os.PathLike) -> Table:
     path = Path(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            names, *lines = [(number, row) for number, row in enumerate(csv.reader(file), 1) if row] or [(1, [])]
+            reader = csv.reader(file)
+            names, *lines = [(reader.line_num, row) for row in reader if row] or [(1, [])]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadUsageError(f"cannot read {path} ({getattr(error, 'strerror', None) or error})") from error
     names = [name.strip() for name in names[1]]
     if len(names) < 2 or all(_number(name) is not None for name in names):
         raise BadUsageError(f"{path}: the first line must name the columns, two or more with commas between them")
-    if not lines:
-        raise BadUsageError(f"{path} has no line of numbers")
+    twice = sorted({name for name in names if names.count(name) > 1 or not name})
+    if twice:
+        raise BadUsageError(f"{path}: every column needs a name of its own, unlike '{twice[0]}'")
     values = np.array([_parse(path, line, row, names) for line, row in lines])
+    if len(values) < 2:
+        raise BadUsageError(f"{path} needs two lines of numbers or more")
     return Table(values[:, :-1], values[:, -1], tuple(names[:-1]))
 
 
@@ -46,9 +51,10 @@ def _parse(path: Path, line: int, row: Sequence[str], names: Sequence[str]) -> l
     values = []
     for name, cell in zip(names, row, strict=True):
         value = _number(cell)
-        if value is None or not math.isfinite(value):
+        if value is None or not abs(value) < LARGEST:
             raise BadUsageError(
-                f"{path}, line {line}, column {name}: '{cell}' is not a finite number: mend the cell or drop the line"
+                f"{path}, line {line}, column {name}: '{cell}' is not a number below {LARGEST:g}: mend the cell or "
+                "drop the line"
             )
         values.append(value)
     return values
@@ -56,7 +62,7 @@ def _parse(path: Path, line: int, row: Sequence[str], names: Sequence[str]) -> l
 
 def _number(cell: str) -> float | None:
     try:
-        return float(cell)
+        return None if "_" in cell else float(cell)
     except ValueError:
         return None
 
@@ -81,6 +87,8 @@ def labels(table: Table, path: str | os.PathLike) -> np.ndarray:
     found = np.unique(table.targets)
     if len(found) < 2:
         raise BadUsageError(f"{path}: all rows are of one class, {found[0]:g}: there is nothing to tell apart")
+    if len(found) > 50:
+        raise BadUsageError(f"{path}: the last column has {len(found)} values: does it hold labels, 0 ... K - 1?")
     if not np.array_equal(found, np.arange(len(found))):
         shown = ", ".join(f"{value:g}" for value in found[:6]) + (" ..." if len(found) > 6 else "")
         raise BadUsageError(f"{path}: the last column must hold labels 0, 1 ... K - 1, each at least once, not {shown}")
