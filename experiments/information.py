@@ -75,8 +75,8 @@ def draw_two_outcomes(config: Config, run: Run):
 def draw_three_outcomes(config: Config, run: Run):
     """The same over the triangle of all distributions of three outcomes."""
     edge = config.resolution
-    q = np.array([(i, j, edge - i - j) for i in range(edge + 1) for j in range(edge + 1 - i)]) / edge
-    inside = np.clip(q, 1e-3, None)  # at the edges KL(p‖q) is infinite
+    q = jnp.array([(i, j, edge - i - j) for i in range(edge + 1) for j in range(edge + 1 - i)]) / edge
+    inside = jnp.clip(q, 1e-3)  # at the edges KL(p‖q) is infinite
     inside = inside / inside.sum(axis=1, keepdims=True)
     p = jnp.broadcast_to(jnp.array(config.center), q.shape)
     panels = {

@@ -8,7 +8,7 @@ Run:    make experiment NAME=neuron_surfaces
 
 Expect: the three-unit surface of page 8 runs from -6.799 to 6.714, which it reaches near (0.05, 0)
 
-Time:   7 s
+Time:   8 s
 """
 
 from dataclasses import dataclass

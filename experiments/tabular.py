@@ -6,10 +6,10 @@ cross-validation on the others, all folds and settings in one program, each stan
 
 Run:    make experiment NAME=tabular ARGS="--num-seeds 10"
 
-Expect: on test rows of 10 splits (mean ± sd) iris 96.7 % ± 4.2 %, breast cancer 98.0 % ± 0.7 %, diabetes R²
-        0.47 ± 0.06; scikit-learn's linear models on the same rows 96.7 %, 98.0 %, 0.47
+Expect: on test rows of 10 splits (mean ± sd) iris 96.7 % ± 4.4 %, breast cancer 97.9 % ± 0.8 %, diabetes R²
+        0.48 ± 0.06; scikit-learn's linear models on the same rows 96.7 %, 98.0 %, 0.47
 
-Time:   13 s
+Time:   1 min 13 s
 """
 
 import functools
@@ -27,7 +27,7 @@ from sklearn.linear_model import LogisticRegressionCV, RidgeCV
 from jaxnn import data, losses, metrics, models, training
 from jaxnn.lab import datasets, plots
 from jaxnn.lab.config import require
-from jaxnn.lab.run import Run, start
+from jaxnn.lab.run import Run, RunFailedError, start
 from jaxnn.types import Batch
 
 
@@ -38,7 +38,7 @@ class Config:
     hidden_sizes: tuple[int, ...] = (8,)  # neurons of the hidden layers; none is linear or softmax regression
     num_steps: int = 300  # of gradient descent with momentum on all training rows
     momentum: float = 0.9  # of those steps
-    num_rates: int = 10  # learning rates in the grid, from 0.001 to 1
+    num_rates: int = 7  # learning rates in the grid, from 0.001 to 0.1
     num_penalties: int = 6  # l2 penalties in the grid, from 1e-5 to 0.1
     num_folds: int = 5  # of the cross-validation
     test_share: float = 0.2  # rows kept for the test
@@ -132,7 +132,7 @@ def cross_validate(key, examples: Batch, task: Task, config: Config, rates, pena
 
 def main(config: Config, run: Run) -> dict:
     """For each table and seed: split, choose, train once more, test once."""
-    rates, penalties = jnp.geomspace(1e-3, 1, config.num_rates), jnp.geomspace(1e-5, 0.1, config.num_penalties)
+    rates, penalties = jnp.geomspace(1e-3, 0.1, config.num_rates), jnp.geomspace(1e-5, 0.1, config.num_penalties)
     summary, grids, matrices = {"num_seeds": config.num_seeds}, {}, {}
     for name, task in load_tasks().items():
         validate = jax.jit(
@@ -151,6 +151,11 @@ def main(config: Config, run: Run) -> dict:
             rate, penalty = np.unravel_index(grid.argmin(), grid.shape)
             outputs = predict(net_key, train, test.inputs, learning_rate=rates[rate], l2=penalties[penalty])
             score = task.score(outputs, test.targets).item()
+            if not np.isfinite(score):
+                raise RunFailedError(
+                    f"{name}, seed {seed}: with learning rate {rates[rate]:.3g}, which did well on the folds, the net "
+                    "diverged on all training rows: give a lower --momentum"
+                )
             row = {"learning_rate": rates[rate].item(), "l2": penalties[penalty].item(), "score": score}
             run.log(table=name, seed=seed, **row, validation_loss=grid.min().item(), reference=refer(task, train, test))
             grids.setdefault(f"{name}: held-out loss, seed {config.seed}", grid)

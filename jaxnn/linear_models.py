@@ -200,7 +200,7 @@ def _normalize(columns, constant):
 
 
 def _check(function, inputs, targets, *, dims=2):
-    if not jax.config.jax_enable_x64 and np.float64 in (
+    if jax.dtypes.canonicalize_dtype(float) == np.float32 and np.float64 in (
         getattr(inputs, "dtype", None),
         getattr(targets, "dtype", None),
     ):
