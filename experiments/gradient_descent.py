@@ -107,7 +107,8 @@ def draw_bowl(config: Config, run: Run) -> dict:
     )
     if not end.converged:
         raise RunFailedError(
-            f"{config.max_steps:,} steps were too few: give more with --max-steps, or a higher --learning-rate"
+            f"{config.max_steps:,} steps were too few: give more with --max-steps, or a --learning-rate nearer to "
+            f"{1 / BOWL_CURVATURE}"
         )
     stride = max(1, end.num_steps.item() // 60)
     shown = jnp.concatenate([end.path[: end.num_steps : stride], end.x[None]])
@@ -152,7 +153,8 @@ def compare_optimizers(config: Config, run: Run) -> dict:
             steps = away.shape[1] - away[:, ::-1].argmax(axis=1)  # the first point after which it stays close
             best = np.where(away.any(axis=1), steps, 0).argmin()
             reached = steps[best] <= config.max_steps
-            row = {"learning_rate": rates[best].item(), "steps": steps[best].item() if reached else None}
+            row = {"learning_rate": rates[best].item(), "steps": steps[best].item()}
+            row = row if reached else dict.fromkeys(row)
             run.log(surface=surface, optimizer=name, **row)
             summary[f"{surface.lower()}_{name.lower().replace(' ', '_')}_steps"] = row["steps"]
             if not reached:
@@ -187,7 +189,7 @@ def find_minima(config: Config, run: Run) -> dict:
     deepest = values.argmin()
     x1, x2, surface = grid((-4, 4), (-4, 4), four_minima)
     title = f"{config.num_starts} starts by the minimum that they reach"
-    figure = plots.boundary(x1, x2, surface, title=title, points=starts, labels=np.asarray(values)[reached])
+    figure = plots.boundary(x1, x2, surface, title=title, points=starts, labels=reached, point_cmap="tab10")
     run.save_figure("minima", figure)
     for point, value, curvatures, count in zip(
         minima, values, eigenvalues[(eigenvalues > 0).all(axis=1)], np.bincount(reached, minlength=4), strict=True

@@ -1,8 +1,8 @@
 """The logistic neuron as a classifier: cross-entropy, Newton's method, straight boundaries, several classes.
 
 The deck (pages 5-6) takes σ(wᵀx + b) for the probability of a class and cross-entropy for its loss. Newton's method
-finds the optimum in a few steps, gradient descent in many; the boundary is a straight line; where the classes can be
-separated there is no optimum, which is said. Softmax regression does the same for several classes.
+finds the optimum in a few steps, gradient descent in many; the boundary is a straight line; where it can separate the
+classes completely there is no optimum, which is said. Softmax regression does the same for several classes.
 
 Run:    make experiment NAME=logistic_regression
 
@@ -52,7 +52,8 @@ class Config:
 
 
 def main(config: Config, run: Run) -> dict:
-    """Two made-up classes that overlap, the same ones apart, the real table, three kinds of iris."""
+    """Two made-up classes that overlap, the same ones apart; real tables."""
+    sets = load_sets(config, run)
     noise = jax.random.normal(jax.random.key(config.seed), (config.num_points, 2))
     labels = jnp.arange(config.num_points) % 2
     direction = jnp.array([0.8, 0.6])
@@ -60,7 +61,7 @@ def main(config: Config, run: Run) -> dict:
         Batch(noise + (labels[:, None] - 0.5) * distance * direction, labels)
         for distance in (config.distance, 4 * config.distance + 10)
     )
-    return fit_two_classes(config, run, overlapping) | fit_separable(run, apart) | fit_tables(config, run)
+    return fit_two_classes(config, run, overlapping) | fit_separable(run, apart) | fit_tables(config, run, sets)
 
 
 def fit_two_classes(config: Config, run: Run, examples: Batch) -> dict:
@@ -105,11 +106,11 @@ def fit_separable(run: Run, examples: Batch) -> dict:
     """Without a penalty the weights of separable classes grow for ever; with one there is an optimum."""
     fit = jax.jit(linear_models.logistic_regression)
     free, held = (fit(*examples, l2=l2) for l2 in (0.0, 1e-3))
-    report_separation(run, "the classes moved apart", free)
+    report_separation(run, "the made-up classes, moved apart,", free)
     return {
-        "separated": bool(free.separated),
-        "separated_weight_norm": jnp.linalg.norm(free.params["weight"]).item(),
-        "separated_weight_norm_l2": jnp.linalg.norm(held.params["weight"]).item(),
+        "made_up_separated": bool(free.separated),
+        "made_up_weight_norm": jnp.linalg.norm(free.params["weight"]).item(),
+        "made_up_weight_norm_l2": jnp.linalg.norm(held.params["weight"]).item(),
     }
 
 
@@ -119,16 +120,19 @@ def report_separation(run: Run, name: str, fit):
         run.say(f"{name} are separable: the loss without a penalty has no minimum, the weights would grow for ever")
 
 
-def fit_tables(config: Config, run: Run) -> dict:
+def load_sets(config: Config, run: Run) -> dict[str, Batch]:
+    """The user's table, or breast cancer and iris."""
+    if config.csv is None:
+        return {"breast_cancer": datasets.breast_cancer(), "iris": datasets.iris()}
+    table = tables.read_csv(config.csv)
+    labels = tables.labels(table, config.csv)
+    for warning in tables.warnings(table) if config.l2 == 0 else []:  # a penalty makes every fit unique
+        run.say(f"warning: {warning}")
+    return {"table": Batch(table.inputs, labels)}
+
+
+def fit_tables(config: Config, run: Run, sets: dict[str, Batch]) -> dict:
     """Real tables, features standardised, against scikit-learn; two classes by the logistic, more by softmax."""
-    if config.csv is not None:
-        table = tables.read_csv(config.csv)
-        labels = tables.labels(table, config.csv)
-        for warning in tables.warnings(table):
-            run.say(f"warning: {warning}")
-        sets = {"table": Batch(table.inputs, labels)}
-    else:
-        sets = {"breast_cancer": datasets.breast_cancer(), "iris": datasets.iris()}
     summary = {}
     for name, (inputs, labels) in sets.items():
         inputs = data.standardize(data.fit_standardizer(inputs), jnp.asarray(inputs))

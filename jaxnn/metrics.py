@@ -7,13 +7,18 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 
 def accuracy(logits: Float[ArrayLike, "examples classes"], labels: Int[ArrayLike, " examples"]) -> Float[Array, ""]:
-    """The share of examples, 0 to 1, whose largest logit is that of their label; the first of equal logits counts."""
+    """The share of examples, 0 to 1, whose largest logit is that of their label; the first of equal logits counts.
+
+    Of a single logit per example, [examples, 1], as a logistic model gives it, above 0 means class 1, else class 0.
+    """
     if jnp.shape(logits)[:-1] != jnp.shape(labels):
         raise ValueError(
             f"accuracy: logits of shape {jnp.shape(logits)} need labels of shape {jnp.shape(logits)[:-1]}, "
             f"not {jnp.shape(labels)}"
         )
-    return jnp.mean(jnp.argmax(logits, axis=-1) == labels)
+    logits = jnp.asarray(logits)
+    predictions = logits[..., 0] > 0 if logits.shape[-1] == 1 else jnp.argmax(logits, axis=-1)
+    return jnp.mean(predictions == labels)
 
 
 def confusion_matrix(

@@ -79,7 +79,7 @@ EXPECTED = {  # numbers that the deck's formulas and pictures must have, also at
         "training_difference": pytest.approx(0, abs=1e-10),
     },
     "linear_regression": {
-        "descent_distance": pytest.approx(0, abs=1e-3),  # after 100 steps
+        "descent_distance": pytest.approx(0, abs=1e-2),  # after 100 steps
         "plane_change_across": pytest.approx(0, abs=1e-12),
         "plane_boundary_bend": pytest.approx(0, abs=1e-6),
         "table_rank": 10,
@@ -87,7 +87,7 @@ EXPECTED = {  # numbers that the deck's formulas and pictures must have, also at
     },
     "logistic_regression": {
         "boundary_bend": pytest.approx(0, abs=1e-6),
-        "separated": True,
+        "made_up_separated": True,
         "breast_cancer_difference_to_sklearn": pytest.approx(0, abs=1e-6),
         "iris_difference_to_sklearn": pytest.approx(0, abs=1e-6),
     },

@@ -13,6 +13,7 @@ def test_accuracy_is_scikit_learns():
     expected = sklearn.metrics.accuracy_score(LABELS, LOGITS.argmax(1))
     np.testing.assert_allclose(metrics.accuracy(LOGITS, LABELS), expected, rtol=1e-6)
     assert metrics.accuracy(jnp.zeros((2, 3)), jnp.array([0, 1])) == 0.5  # of equal logits the first counts
+    assert metrics.accuracy(jnp.array([[2.0], [-1.0], [0.5], [0.0]]), jnp.array([1, 0, 0, 0])) == 0.75
 
 
 def test_confusion_matrix_is_scikit_learns():

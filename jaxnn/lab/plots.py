@@ -1,5 +1,6 @@
 """Pictures: each function returns a matplotlib Figure; nothing is shown or saved here."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -53,7 +54,7 @@ def confusion(matrix, class_names: Sequence[str], *, title: str = "") -> Figure:
     errors = np.where(np.eye(len(matrix), dtype=bool), np.nan, matrix)
     figure = Figure(figsize=(6, 5.4), layout="constrained")
     axis = figure.subplots()
-    image = axis.imshow(errors, cmap="Reds", vmin=0)
+    image = axis.imshow(errors, cmap="Reds", vmin=0, vmax=max(1, np.nanmax(errors)))
     figure.colorbar(image, ax=axis, label="errors", shrink=0.8)
     limit = np.nanmax(errors) / 2
     for row, column in np.ndindex(*matrix.shape):
@@ -178,7 +179,9 @@ def lines(
     return figure
 
 
-def boundary(x1, x2, values, *, level: float | None = None, title: str = "", points=None, labels=None) -> Figure:
+def boundary(
+    x1, x2, values, *, level: float | None = None, title: str = "", points=None, labels=None, point_cmap="coolwarm"
+):
     """A function of two variables, the line where it has a level, and points [number, 2] coloured by their labels."""
     figure = Figure(figsize=(5.6, 4.8), layout="constrained")
     axis = figure.subplots()
@@ -187,7 +190,7 @@ def boundary(x1, x2, values, *, level: float | None = None, title: str = "", poi
         axis.contour(x1, x2, values, [level], colors="black")
     figure.colorbar(image, ax=axis)
     if points is not None:
-        axis.scatter(*np.transpose(points), c=labels, cmap="coolwarm", edgecolors="black", s=18)
+        axis.scatter(*np.transpose(points), c=labels, cmap=point_cmap, edgecolors="black", s=18)
     axis.set(title=title, xlabel="$x_1$", ylabel="$x_2$")
     return figure
 
@@ -198,8 +201,8 @@ def paths(x1, x2, values, courses: Mapping[str, Values], *, levels=None, minimum
     axis = figure.subplots()
     norm = None if levels is None else "log"
     axis.contourf(x1, x2, values, levels, norm=norm, extend="both", cmap="coolwarm", alpha=0.5)
-    for label, course in courses.items():
-        axis.plot(*np.transpose(course), linewidth=1.3, label=label)
+    for (label, course), style in zip(courses.items(), itertools.cycle(["-", "--", "-.", ":"])):  # some coincide
+        axis.plot(*np.transpose(course), linestyle=style, linewidth=1.5, label=label)
     if minimum is not None:
         axis.plot(*minimum, marker="x", color="black", markersize=9, linestyle="none", label="minimum")
     axis.set(xlabel="$x_1$", ylabel="$x_2$", xlim=(np.min(x1), np.max(x1)), ylim=(np.min(x2), np.max(x2)))

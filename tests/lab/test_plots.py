@@ -1,6 +1,7 @@
 import io
 
 import numpy as np
+import pytest
 
 from jaxnn.lab import plots
 
@@ -56,3 +57,21 @@ def test_predictions_marks_the_most_probable_class():
     assert [axis.get_title() for axis in shown] == ["a.png", "x: 70.0%", "$^$.png", "z: 80.0%"]
     assert [bar.get_height() for bar in shown[3].patches] == [0.1, 0.1, 0.8]
     draws(figure)
+
+
+X1, X2 = np.meshgrid(np.linspace(-2, 2, 81), np.linspace(-2, 2, 81))
+
+
+@pytest.mark.parametrize(
+    ("values", "level", "bend"),
+    [
+        (X1**2 + X2**2, 1.0, 1.0),  # a circle is nowhere farther from a line through its centre than its radius
+        (X1, 5.0, None),
+    ],
+)
+def test_the_bend_of_a_level_line(values, level, bend):
+    assert plots.level_bend(X1, X2, values, level=level) == (bend and pytest.approx(bend, abs=0.01))
+
+
+def test_a_straight_line_has_no_bend():
+    assert plots.level_bend(X1, X2, X1 + 2 * X2, level=0.5) < 1e-12
