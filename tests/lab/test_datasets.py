@@ -67,7 +67,8 @@ def test_fashion_mnist_is_fashion_mnist():
         "T-shirt",
     ]
     np.testing.assert_array_equal(np.bincount(splits.test.targets), [1000] * 10)
-    assert {name: len(names) for name, names in datasets.CLASS_NAMES.items()} == {"mnist": 10, "fashion_mnist": 10}
+    sizes = {"mnist": 10, "fashion_mnist": 10, "iris": 3, "breast_cancer": 2}
+    assert {name: len(names) for name, names in datasets.CLASS_NAMES.items()} == sizes
 
 
 def test_both_sets_live_in_one_data_folder(idx_contents, offline, tmp_path):
