@@ -151,18 +151,21 @@ def train(config: Config, run: Run, key, model, params, x, y) -> dict:
 
     hand, (course, norms) = run_training(lambda params, x, y: by_hand(params, x, y, activation))
     auto, _ = run_training(jax.grad(loss))
-    if not jnp.isfinite(course).all():
+    end = loss(hand, x, y)
+    if not jnp.isfinite(jnp.append(course, end)).all():
         raise RunFailedError(f"the training diverged: give a --learning-rate below {config.learning_rate:g}")
     steps = np.arange(config.num_steps)
     panels = {
         "½ ‖y - yᵗ‖², all examples": {"loss": (steps, course)},
-        "norm of the gradient, all examples": {f"layer {k}": (steps, norm) for k, norm in enumerate(norms.T, 1)},
+        "norm of the weights' gradient, all examples": {
+            f"layer {k}": (steps, norm) for k, norm in enumerate(norms.T, 1)
+        },
     }
     run.save_figure("training", plots.lines(panels, xlabel="step", log="y"))
     return {
         "training_difference": largest_difference(hand, auto),
         "loss_at_start": course[0].item(),
-        "loss_at_end": loss(hand, x, y).item(),
+        "loss_at_end": end.item(),
         "num_steps": config.num_steps,
     }
 

@@ -31,7 +31,7 @@ from jax.flatten_util import ravel_pytree  # noqa: E402
 from jaxnn import descent, losses, models, training  # noqa: E402
 from jaxnn.lab import formula, plots  # noqa: E402
 from jaxnn.lab.config import BadUsageError, require  # noqa: E402
-from jaxnn.lab.run import Run, start  # noqa: E402
+from jaxnn.lab.run import Run, RunFailedError, start  # noqa: E402
 from jaxnn.types import Batch  # noqa: E402
 
 FUNCTIONS = ("x1**2 + x2**2", "x1**2 - x2**2", "cos(1.2*x1) * cos(1.2*x2)")
@@ -62,15 +62,15 @@ class Config:
     def __post_init__(self):
         """Refuses what cannot be."""
         sizes = self.hidden_sizes
-        require(
-            self, "hidden_sizes", bool(sizes) and all(1 <= size <= 100 for size in sizes), "in 1 ... 100, at least one"
-        )
+        fits = bool(sizes) and all(1 <= size <= 100 for size in sizes) and len(set(sizes)) == len(sizes)
+        require(self, "hidden_sizes", fits, "in 1 ... 100, at least one, all different")
         require(self, "num_points", 40 <= self.num_points <= 10_000, "in 40 ... 10000")
         if self.recipe == "mentat":
             require(
                 self, "num_points", self.num_points == 100, "100 with --recipe mentat, whose cycle of batches is that"
             )
-        require(self, "num_steps", self.steps >= NUM_FRAMES, f"{NUM_FRAMES} or more")
+        fits = NUM_FRAMES <= self.steps <= 100_000 and self.steps % NUM_FRAMES == 0
+        require(self, "num_steps", fits, f"a multiple of {NUM_FRAMES}, at most 100000")
         require(self, "num_seeds", 1 <= self.num_seeds <= 10_000, "in 1 ... 10000")
         last_seed = 2**31 - self.num_seeds
         require(self, "seed", 0 <= self.seed < last_seed, f"in 0 ... {last_seed - 1}")
@@ -168,6 +168,8 @@ def main(config: Config, run: Run) -> dict:
     inputs = draw_points(data_keys)
     examples = [Batch(inputs, function(*jnp.moveaxis(inputs, -1, 0))[..., None]) for function in functions.values()]
     examples = jax.tree.map(lambda *leaves: jnp.stack(leaves), *examples)  # [functions, seeds, points, ...]
+    if not jnp.isfinite(examples.targets).all() or jnp.abs(examples.targets).max() > 1e6:
+        raise BadUsageError("--function must be finite, and below a million, on all of [-2, 2]²")
     nets = {size: init_nets(config, size, net_keys) for size in config.hidden_sizes}
     looks, seconds = train(config, run, nets, examples)
     fits = [
@@ -236,6 +238,8 @@ def measure(config: Config, run: Run, name: str, size: int, looks_and_examples) 
     ends = jax.tree.map(lambda leaf: leaf[:, -1], looks)
     train_errors = np.asarray(jax.vmap(error)(ends, *examples))
     grid_errors = np.asarray(jax.vmap(error, (0, None, None))(ends, grid, function(*grid.T)[:, None]))
+    if not np.isfinite(train_errors + grid_errors).all():
+        raise RunFailedError(f"{name}, {size} neurons: a net or the function is not finite on [-2, 2]²")
     row = describe(train_errors, "train") | describe(grid_errors, "grid")
     run.log(function=name, neurons=size, **row, mentat_mean=MENTAT.get(name, {}).get(size))
     median, best = row["train_median"], row["train_best"]
@@ -319,7 +323,7 @@ def compare_with_numpy(config: Config, run: Run, nets, examples: Batch, seconds:
     numpy_mentat(net, batch, 2000)
     numpy_seconds = (time.perf_counter() - began) / 2000
     run.say(
-        f"an update takes {1e6 * seconds:.2f} µs per net, {1e6 * numpy_seconds:.1f} µs in NumPy: "
+        f"an update takes {1e6 * seconds:.2f} µs per net in float32, {1e6 * numpy_seconds:.1f} µs in NumPy in float64: "
         f"{numpy_seconds / seconds:.0f} times as long"
     )
     return max(differences)

@@ -84,7 +84,7 @@ def deltas(
 
 
 def gradients(layers: Sequence[Layer], deltas: Sequence[Float[Array, "batch _"]]) -> list[Params]:
-    """∂L/∂W⁽ᵏ⁾ = x⁽ᵏ⁻¹⁾Δ⁽ᵏ⁾ and ∂L/∂b⁽ᵏ⁾ = Δ⁽ᵏ⁾ (deck, page 16), the mean over the examples of the batch."""
+    """∂L/∂weight = (x⁽ᵏ⁻¹⁾)ᵀΔ⁽ᵏ⁾ and ∂L/∂b⁽ᵏ⁾ = Δ⁽ᵏ⁾ (deck, page 16), the mean over the examples of the batch."""
     return [
         {"weight": layer.x.T @ delta / len(delta), "bias": delta.mean(axis=0)}
         for layer, delta in zip(layers, deltas, strict=True)

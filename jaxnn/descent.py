@@ -114,8 +114,10 @@ def levenberg_marquardt(
     """The minimum of Σ residuals(x)², by steps -(JᵀJ + λI)⁻¹Jᵀr between Newton's method and gradient descent.
 
     J is the Jacobian of the residuals r (Marquardt, 1963). λ begins at 1; it falls to a third after a step that leads
-    down, and one that does not is not taken and raises it fourfold. For nets of up to some hundred weights; steps and
-    end as in `minimize`, but that the last step may be one that was not taken.
+    down, and one that does not is not taken and raises it fourfold. For nets of up to some hundred weights.
+
+    Ends where a step, taken or not, is shorter than `tol`; `num_steps` counts those taken, `path` has a row for each
+    that was tried.
     """
     x0 = jnp.asarray(x0)
 

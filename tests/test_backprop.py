@@ -24,7 +24,7 @@ def by_hand(params, inputs, activation, output_gradient, **settings):
 
 def assert_equal(ours, expected, atol=1e-10):
     assert jax.tree.structure(ours) == jax.tree.structure(expected)
-    jax.tree.map(lambda left, right: np.testing.assert_allclose(left, right, atol=atol), ours, expected)
+    jax.tree.map(lambda left, right: np.testing.assert_allclose(left, right, rtol=0, atol=atol), ours, expected)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -71,7 +71,7 @@ def test_the_deltas_are_the_derivatives_by_the_activities(x64):
         hidden = jnp.tanh(layers[1].v + shift)
         return jnp.sum((hidden @ params[2]["weight"] + params[2]["bias"] - targets) ** 2) / 2
 
-    np.testing.assert_allclose(ours[1], jax.grad(loss)(jnp.zeros_like(layers[1].v)), atol=1e-12)
+    np.testing.assert_allclose(ours[1], jax.grad(loss)(jnp.zeros_like(layers[1].v)), rtol=0, atol=1e-12)
     assert [delta.shape for delta in ours] == [(1, 5), (1, 3), (1, 3)]
 
 

@@ -124,7 +124,7 @@ def test_function_fitting_as_mentat_does_it_is_numpy(tmp_path):
     assert done.returncode == 0, done.stderr
     assert read(tmp_path / "run", "summary")["difference_to_numpy"] < 1e-12
     assert (tmp_path / "run" / "animation.gif").read_bytes().startswith(b"GIF89a")
-    assert re.search(r"µs in NumPy: \d+ times as long", done.stderr)
+    assert re.search(r"µs in NumPy in float64: \d+ times as long", done.stderr)
 
 
 def test_function_fitting_fits_a_function_of_the_user(tmp_path):

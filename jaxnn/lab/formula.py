@@ -26,23 +26,33 @@ def parse(text: str, variables: Sequence[str]) -> Callable:
     """
     if len(text) > 500:
         raise BadUsageError("the formula is longer than 500 characters")
+    text = text.strip()
+    for position, character in enumerate(text):
+        if character in "#\n\r\\":
+            raise _unreadable(text.splitlines()[0], position, "a formula is one line without comments")
     try:
-        body = ast.parse(text.strip(), mode="eval").body
+        body = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         offset = getattr(error, "offset", None) or 1
-        raise _unreadable(text.strip(), offset - 1, "this cannot be read as a formula") from error
+        raise _unreadable(text, offset - 1, "this cannot be read as a formula") from error
 
     def function(*values):
-        return _evaluate(body, {"pi": jnp.pi, **dict(zip(variables, values, strict=True))}, text.strip())
+        return _evaluate(body, {"pi": jnp.asarray(jnp.pi), **dict(zip(variables, values, strict=True))}, text)
 
-    function(*[jnp.ones(())] * len(variables))  # finds what is not allowed
+    try:
+        function(*[jnp.ones(())] * len(variables))  # finds what is not allowed
+    except RecursionError as error:
+        raise _unreadable(text, 0, "this is nested too deeply") from error
     return function
 
 
 def _evaluate(node, values, text):
     match node:
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
-            return jnp.asarray(float(number))
+            try:
+                return jnp.asarray(float(number))
+            except OverflowError:
+                problem = "this number is too large"
         case ast.Name(id=name) if name in values:
             return values[name]
         case ast.BinOp(left=left, op=op, right=right) if type(op) in BINARY:
