@@ -42,11 +42,7 @@ def minimize(
     One compiled loop of always `max_steps`, in which nothing moves after the end: vmap it over starts or learning
     rates. A step that is not finite is not taken, and ends the descent too.
     """
-    if max_steps < 1:
-        raise ValueError(f"minimize: max_steps must be 1 or more, not {max_steps}")
-    x0 = jnp.asarray(x0)
-    if not jnp.issubdtype(x0.dtype, jnp.floating):
-        raise ValueError(f"minimize: x0 must be floats, not {x0.dtype}")
+    x0 = _check("minimize", x0, max_steps)
 
     def take_step(carry, _):
         x, opt_state, num_steps, converged, ended = carry
@@ -119,7 +115,7 @@ def levenberg_marquardt(
     Ends where a step, taken or not, is shorter than `tol`; `num_steps` counts those taken, `path` has a row for each
     that was tried.
     """
-    x0 = jnp.asarray(x0)
+    x0 = _check("levenberg_marquardt", x0, max_steps)
 
     def take_step(carry, _):
         x, damping, num_steps, converged = carry
@@ -135,3 +131,12 @@ def levenberg_marquardt(
     start = x0, jnp.ones((), x0.dtype), jnp.zeros((), jnp.int32), jnp.array(False)
     (x, _, num_steps, converged), path = lax.scan(take_step, start, length=max_steps)
     return Descent(x, num_steps, converged, jnp.concatenate([path, x[None]]))
+
+
+def _check(function, x0, max_steps):
+    if max_steps < 1:
+        raise ValueError(f"{function}: max_steps must be 1 or more, not {max_steps}")
+    x0 = jnp.asarray(x0)
+    if not jnp.issubdtype(x0.dtype, jnp.floating):
+        raise ValueError(f"{function}: x0 must be floats, not {x0.dtype}")
+    return x0

@@ -125,3 +125,10 @@ def test_refuses(as_users_see_it, settings, message):
     settings = {"x0": np.array([3.0, 3.0]), "learning_rate": 0.1, "tol": 1e-3, "max_steps": 10} | settings
     with pytest.raises(ValueError, match=message):
         descent.gradient_descent(bowl, **settings)
+
+
+def test_levenberg_and_marquardt_refuse_the_same(as_users_see_it):
+    with pytest.raises(ValueError, match="levenberg_marquardt: max_steps must be 1 or more, not 0"):
+        descent.levenberg_marquardt(lambda x: x, np.ones(2), tol=0.0, max_steps=0)
+    with pytest.raises(ValueError, match="levenberg_marquardt: x0 must be floats, not int32"):
+        descent.levenberg_marquardt(lambda x: x, np.array([3, 3]), tol=0.0, max_steps=5)
