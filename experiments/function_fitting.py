@@ -173,9 +173,9 @@ def main(config: Config, run: Run) -> dict:
     nets = {size: init_nets(config, size, net_keys) for size in config.hidden_sizes}
     looks, seconds = train(config, run, nets, examples)
     fits = [
-        measure(config, run, name, size, jax.tree.map(lambda leaf, index=index: leaf[index], (params, examples)))
+        measure(run, name, function, size, *jax.tree.map(lambda leaf, index=index: leaf[index], (params, examples)))
         for size, params in looks.items()
-        for index, name in enumerate(functions)
+        for index, (name, function) in enumerate(functions.items())
     ]
     draw(config, run, functions, fits)
     if config.animate:
@@ -226,11 +226,9 @@ class Fit(NamedTuple):
     points: np.ndarray
 
 
-def measure(config: Config, run: Run, name: str, size: int, looks_and_examples) -> Fit:
+def measure(run: Run, name: str, function: Callable, size: int, looks, examples: Batch) -> Fit:
     """The mean squared errors of one function and size, on the examples and on a grid."""
-    looks, examples = looks_and_examples
     _, _, grid = make_grid()
-    function = load_functions(config)[name]
 
     def error(params, points, targets):
         return jnp.mean((make_model(size).apply(params, {}, points)[0] - targets) ** 2)

@@ -115,25 +115,20 @@ class Surface(NamedTuple):
 
 def surfaces(panels: Sequence[Surface], *, num_columns: int = 3) -> Figure:
     """Functions of two variables as half-transparent surfaces over their contours."""
-    num_columns = min(num_columns, len(panels))
-    num_rows = -(-len(panels) // num_columns)
-    figure = Figure(figsize=(4.6 * num_columns, 4.3 * num_rows), layout="constrained")
-    axes = figure.subplots(num_rows, num_columns, squeeze=False, subplot_kw={"projection": "3d"}).ravel()
-    for axis in axes[len(panels) :]:
-        axis.set_visible(False)
-    for axis, panel in zip(axes, panels, strict=False):
+    figure, axes = _panels(len(panels), num_columns, size=(4.6, 4.3), projection="3d")
+    for axis, panel in zip(axes, panels, strict=True):
         axis.set_box_aspect(None, zoom=0.88)  # room for the labels
         axis.computed_zorder = False  # what is drawn later lies above
         axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.yaxis.set_major_locator(MaxNLocator(5))
         low, high = np.min(panel.values), np.max(panel.values)
         floor = low - 0.5 * (high - low or 1)
-        axis.plot_surface(
-            panel.x1, panel.x2, panel.values, cmap="coolwarm", alpha=0.6, linewidth=0, rcount=60, ccount=60
-        )
-        axis.contourf(panel.x1, panel.x2, panel.values, 12, zdir="z", offset=floor, cmap="coolwarm", alpha=0.6)
+        shown = panel.x1, panel.x2, panel.values
+        axis.contourf(*shown, 12, zdir="z", offset=floor, cmap="coolwarm", alpha=0.6)
+        axis.plot_surface(*shown, cmap="coolwarm", alpha=0.6, linewidth=0, rcount=60, ccount=60)
         if panel.plane is not None:
             axis.plot_surface(panel.plane.x1, panel.plane.x2, panel.plane.values, color="seagreen", alpha=0.5)
+            high = max(high, np.max(panel.plane.values))
         if panel.points is not None:
             axis.scatter(*np.transpose(panel.points), c=panel.points[:, 2], cmap="coolwarm", edgecolors="black", s=14)
         if panel.path is not None:
@@ -147,8 +142,19 @@ def surfaces(panels: Sequence[Surface], *, num_columns: int = 3) -> Figure:
             course = np.array([tail, tip, tip + barbs[0], tip, tip + barbs[1]])
             axis.plot(*course.T, floor, color="black", linewidth=2)
         axis.set(title=panel.title, xlabel="$x_1$", ylabel="$x_2$", zlabel="$y$")
-        axis.set_zlim(floor, max(high, floor + 1e-12) if panel.plane is None else max(high, panel.plane.values.max()))
+        axis.set_zlim(floor, high)
     return figure
+
+
+def _panels(number: int, num_columns: int, *, size: tuple[float, float], projection: str | None = None):
+    """A figure, and so many axes of the given width and height in rows of at most `num_columns`."""
+    num_columns = min(num_columns, number)
+    num_rows = -(-number // num_columns)
+    figure = Figure(figsize=(size[0] * num_columns, size[1] * num_rows), layout="constrained")
+    axes = figure.subplots(num_rows, num_columns, squeeze=False, subplot_kw={"projection": projection}).ravel()
+    for axis in axes[number:]:
+        axis.set_visible(False)
+    return figure, axes[:number]
 
 
 def lines(
@@ -160,13 +166,8 @@ def lines(
     log: str = "",
 ) -> Figure:
     """A panel per title, in it a line (x, y) per label; `log` names the axes, of "xy", that are logarithmic."""
-    num_columns = min(num_columns, len(panels))
-    num_rows = -(-len(panels) // num_columns)
-    figure = Figure(figsize=(5 * num_columns, 3.4 * num_rows), layout="constrained")
-    axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
-    for axis in axes[len(panels) :]:
-        axis.set_visible(False)
-    for axis, (title, content) in zip(axes, panels.items(), strict=False):
+    figure, axes = _panels(len(panels), num_columns, size=(5, 3.4))
+    for axis, (title, content) in zip(axes, panels.items(), strict=True):
         for label, (x, y) in content.items():
             axis.plot(x, y, label=label)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
@@ -181,7 +182,7 @@ def lines(
 
 def boundary(
     x1, x2, values, *, level: float | None = None, title: str = "", points=None, labels=None, point_cmap="coolwarm"
-):
+) -> Figure:
     """A function of two variables, the line where it has a level, and points [number, 2] coloured by their labels."""
     figure = Figure(figsize=(5.6, 4.8), layout="constrained")
     axis = figure.subplots()
