@@ -8,6 +8,8 @@ Run:    make experiment NAME=function_fitting
 
 Expect: median training error of 32 seeds, for 3, 6 and 12 neurons: 3e-5, 6e-7, 3e-8; 9e-5, 4e-7, 2e-8; 0.014, 5e-4,
         3e-7 (288 nets in 2 s); as mentat does it: 0.036, 0.0025, 0.0015; 0.54, 0.0021, 0.0012; 0.099, 0.10, 0.11
+        (an update takes 24 times less per net than in NumPy). So all but one lie 10 times and more below mentat's own;
+        3 neurons can do no better for the cosines on most draws of the points: 1,000 steps leave 0.015
 
 Time:   15 s
 """
@@ -296,14 +298,16 @@ def surface(fit: Fit, look: int, title: str) -> plots.Surface:
 
 
 def animate(config: Config, run: Run, fits: list[Fit]):
-    """The median nets with the most neurons, look by look."""
+    """The median nets with the most neurons, look by look, with the points that they learn from."""
     run.say("drawing animation.gif")
-    largest = [fit for fit in fits if fit.size == max(config.hidden_sizes)]
-    frames = (
-        plots.surfaces([surface(fit, look, f"{fit.name}, look {look + 1} of {NUM_FRAMES}") for fit in largest])
-        for look in range(NUM_FRAMES)
-    )
-    run.save_animation("animation", frames)
+    courses = []
+    for fit in fits:
+        if fit.size == max(config.hidden_sizes):
+            course = [surface(fit, look, f"{fit.name}, look {look + 1} of {NUM_FRAMES}") for look in range(NUM_FRAMES)]
+            values = np.concatenate([*(np.ravel(panel.values) for panel in course), fit.points[:, 2]])
+            shown = {"points": fit.points, "limits": (values.min().item(), values.max().item())}
+            courses.append([panel._replace(**shown) for panel in course])
+    run.save_animation("animation", (plots.surfaces(panels) for panels in zip(*courses, strict=True)))
 
 
 def compare_with_numpy(config: Config, run: Run, nets, examples: Batch, seconds: float) -> float:

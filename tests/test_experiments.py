@@ -127,6 +127,23 @@ def test_function_fitting_as_mentat_does_it_is_numpy(tmp_path):
     assert re.search(r"µs in NumPy in float64: \d+ times as long", done.stderr)
 
 
+MENTAT_ERRORS = {  # training errors that mentat itself reached: mean and sd over six starts, for 3, 6 and 12 neurons
+    "x1**2 + x2**2": {3: (0.246, 0.508), 6: (0.0030, 0.0004), 12: (0.0016, 0.0003)},
+    "x1**2 - x2**2": {3: (0.697, 0.653), 6: (0.0016, 0.0004), 12: (0.0007, 0.0003)},
+    "cos(1.2*x1) * cos(1.2*x2)": {3: (0.107, 0.007), 6: (0.104, 0.017), 12: (0.103, 0.012)},
+}
+
+
+def test_function_fitting_as_mentat_does_it_errs_as_mentat_does(tmp_path):
+    done = experiment("function_fitting", "--recipe", "mentat", "--num-seeds", 8, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 9
+    for row in rows:
+        mean, sd = MENTAT_ERRORS[row["function"]][row["neurons"]]
+        assert abs(row["train_mean"] - mean) < row["train_sd"] + sd, row
+
+
 def test_function_fitting_fits_a_function_of_the_user(tmp_path):
     done = experiment("function_fitting", "--quick", "--function", "sin(x1)*x2", "--hidden-sizes", 8, "--out", tmp_path)
     assert done.returncode == 0, done.stderr

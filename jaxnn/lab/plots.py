@@ -100,7 +100,8 @@ class Surface(NamedTuple):
     """Values [rows, columns] over a grid of x1 and x2, [rows, columns] each, and what is drawn with them.
 
     On the floor, a contour of the values, a path [steps, 2] and an arrow, [2, 2] from tail to head; in space, a plane
-    like the values and points [number, 3] with black edges.
+    like the values and points [number, 3] with black edges. `limits` are the lowest and the highest value that height
+    and colours have to show, where several pictures are to be compared; else those of this one.
     """
 
     title: str
@@ -111,6 +112,7 @@ class Surface(NamedTuple):
     arrow: Values | None = None
     plane: "Surface | None" = None
     points: Values | None = None
+    limits: tuple[float, float] | None = None
 
 
 def surfaces(panels: Sequence[Surface], *, num_columns: int = 3) -> Figure:
@@ -121,11 +123,12 @@ def surfaces(panels: Sequence[Surface], *, num_columns: int = 3) -> Figure:
         axis.computed_zorder = False  # what is drawn later lies above
         axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.yaxis.set_major_locator(MaxNLocator(5))
-        low, high = np.min(panel.values), np.max(panel.values)
+        low, high = panel.limits or (np.min(panel.values), np.max(panel.values))
+        colours = {"cmap": "coolwarm", "vmin": low, "vmax": high, "alpha": 0.6}
         floor = low - 0.5 * (high - low or 1)
         shown = panel.x1, panel.x2, panel.values
-        axis.contourf(*shown, 12, zdir="z", offset=floor, cmap="coolwarm", alpha=0.6)
-        axis.plot_surface(*shown, cmap="coolwarm", alpha=0.6, linewidth=0, rcount=60, ccount=60)
+        axis.contourf(*shown, 12, zdir="z", offset=floor, **colours)
+        axis.plot_surface(*shown, **colours, linewidth=0, rcount=60, ccount=60)
         if panel.plane is not None:
             axis.plot_surface(panel.plane.x1, panel.plane.x2, panel.plane.values, color="seagreen", alpha=0.5)
             high = max(high, np.max(panel.plane.values))
