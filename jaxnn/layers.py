@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxnn.types import Noise, Params, PRNGKey
+from jaxnn.types import Noise, Params, PRNGKey, State
 
 glorot_uniform = jax.nn.initializers.glorot_uniform()
 
@@ -22,11 +22,12 @@ def init_dense(
 
 
 def dense(params: Params, inputs: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
-    """A row of linear neurons: y = xW + b, the deck's wᵀx + b (page 3) for several outputs."""
+    """A row of linear neurons: y = xW + b, the deck's wᵀx + b (page 3) for several outputs; y = xW without a `bias`."""
     num_inputs = params["weight"].shape[0]
     if inputs.shape[-1] != num_inputs:
         raise ValueError(f"dense: the weight takes {num_inputs} inputs but the inputs have shape {inputs.shape}")
-    return _product(inputs, params["weight"]) + params["bias"]
+    outputs = _product(inputs, params["weight"])
+    return outputs + params["bias"] if "bias" in params else outputs
 
 
 def _product(inputs, weight):
@@ -35,6 +36,33 @@ def _product(inputs, weight):
     if jax.default_backend() == "cpu" and weight.size <= 32 and precise:
         return jnp.sum(inputs[..., None] * weight, axis=-2)
     return inputs @ weight
+
+
+def init_batch_norm(num_features: int, *, dtype=jnp.float32) -> tuple[Params, State]:
+    """Of `batch_norm`: the parameters `scale` 1 and `bias` 0, and as state the running `mean` 0 and `var` 1."""
+    zero, one = jnp.zeros(num_features, dtype), jnp.ones(num_features, dtype)
+    return {"scale": one, "bias": zero}, {"mean": zero, "var": one}
+
+
+def batch_norm(
+    params: Params, state: State, inputs: Float[Array, "batch features"], *, training: bool, momentum: float = 0.9
+) -> tuple[Float[Array, "batch features"], State]:
+    """y = scale · (x - mean) / √(var + 1e-5) + bias, feature by feature (deck, page 20; Ioffe & Szegedy, 2015).
+
+    In training, mean and variance (divided by the number of examples) are those of the batch, and the running ones of
+    the state become `momentum` of what they were and 1 - `momentum` of them; else they are the running ones.
+    """
+    if not training:
+        mean, var = state["mean"], state["var"]
+    elif inputs.shape[0] < 2:
+        raise ValueError(f"batch_norm: training needs 2 examples or more in a batch, not {inputs.shape[0]}")
+    else:
+        mean, var = inputs.mean(axis=0), inputs.var(axis=0)
+        state = {
+            "mean": momentum * state["mean"] + (1 - momentum) * mean,
+            "var": momentum * state["var"] + (1 - momentum) * var,
+        }
+    return params["scale"] * (inputs - mean) * jax.lax.rsqrt(var + 1e-5) + params["bias"], state
 
 
 def dropout(inputs: Float[Array, "batch ..."], key: Noise, *, rate: float) -> Float[Array, "batch ..."]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxnn import layers
 from jaxnn.layers import dense, glorot_uniform, init_dense
 from jaxnn.types import Params
 
@@ -41,12 +42,22 @@ def linear(num_outputs: int, *, weight_init=glorot_uniform) -> Model:
 
 
 def mlp(
-    hidden_sizes: Sequence[int], num_outputs: int, *, activation: Callable = jax.nn.relu, weight_init=glorot_uniform
+    hidden_sizes: Sequence[int],
+    num_outputs: int,
+    *,
+    activation: Callable = jax.nn.relu,
+    weight_init=glorot_uniform,
+    batch_norm: bool = False,
+    dropout: float = 0.0,
 ) -> Model:
     """The fully connected network f: Rᵐ → Rⁿ, f(W³ f(W² f(W¹x + b¹) + b²) + b³), last layer linear (deck, page 10).
 
     inputs [*batch, features], outputs [*batch, num_outputs]; params a list of {"weight", "bias"}, one per layer, the
     first layer first; no state. No hidden sizes: `linear`, in a list.
+
+    With `batch_norm`, batch normalisation stands between each hidden W and f, instead of b: hidden layers have
+    {"weight", "batch_norm"}, the state has the statistics of each. With `dropout`, that share of each example's hidden
+    neurons is dropped in training. With either, inputs are [batch, features].
     """
     sizes = [*hidden_sizes, num_outputs]
     if any(size < 1 for size in sizes):
@@ -54,18 +65,35 @@ def mlp(
 
     def init(key, inputs):
         keys = jax.random.split(key, len(sizes))
-        fan_ins = [inputs.shape[-1], *hidden_sizes]
+        fan_ins, dtype = [inputs.shape[-1], *hidden_sizes], jnp.result_type(inputs)
         params = [
-            init_dense(key, fan_in, size, weight_init=weight_init, dtype=jnp.result_type(inputs))
+            init_dense(key, fan_in, size, weight_init=weight_init, dtype=dtype)
             for key, fan_in, size in zip(keys, fan_ins, sizes, strict=True)
         ]
-        return params, {}
+        if not batch_norm:
+            return params, {}
+        state = []
+        for layer, size in zip(params, hidden_sizes, strict=False):  # all but the last
+            del layer["bias"]
+            layer["batch_norm"], statistics = layers.init_batch_norm(size, dtype=dtype)
+            state.append(statistics)
+        return params, state
 
     def apply(params, state, inputs, key=None):
         *hidden, last = params
-        for layer in hidden:
-            inputs = activation(dense(layer, inputs))
-        return dense(last, inputs), state
+        new_state = []
+        keys = layers.example_keys(key, inputs.shape[0]) if key is not None and dropout else None
+        for number, layer in enumerate(hidden):
+            inputs = dense(layer, inputs)
+            if batch_norm:
+                norm, training = layer["batch_norm"], key is not None
+                inputs, statistics = layers.batch_norm(norm, state[number], inputs, training=training)
+                new_state.append(statistics)
+            inputs = activation(inputs)
+            if keys is not None:
+                noise = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+                inputs = layers.dropout(inputs, noise, rate=dropout)
+        return dense(last, inputs), new_state if batch_norm else state
 
     return Model(init, apply)
 

@@ -2,6 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
+from jax.test_util import check_grads
 
 from jaxnn import layers
 
@@ -53,7 +55,33 @@ def test_dropout_of_nothing_is_the_identity():
     np.testing.assert_array_equal(layers.dropout(inputs, KEY, rate=0.0), inputs)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_is_that_of_flax(x64, training):
+    inputs = 3 + 2 * jax.random.normal(KEY, (20, 4))
+    theirs = nn.BatchNorm(use_running_average=not training, momentum=0.9, use_fast_variance=False)
+    params = {"scale": jnp.array([1.0, 2.0, 0.5, -1.0]), "bias": jnp.array([0.0, 1.0, -1.0, 3.0])}
+    state = {"mean": jnp.array([1.0, 2.0, 3.0, 4.0]), "var": jnp.array([1.0, 2.0, 3.0, 4.0])}
+    variables = {"params": params, "batch_stats": state}
+    expected, updated = theirs.apply(variables, inputs, mutable=["batch_stats"])
+    outputs, new_state = layers.batch_norm(params, state, inputs, training=training)
+    np.testing.assert_allclose(outputs, expected, atol=1e-12)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), new_state, updated["batch_stats"])
+
+
+def test_batch_norm_begins_with_mean_0_and_deviation_1(x64):
+    params, state = layers.init_batch_norm(3, dtype=jnp.float64)
+    inputs = 3 + 2 * jax.random.normal(KEY, (50, 3))
+    outputs, _ = layers.batch_norm(params, state, inputs, training=True)
+    np.testing.assert_allclose(outputs.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(outputs.var(axis=0), 1, atol=1e-5)
+    check_grads(lambda x: layers.batch_norm(params, state, jnp.asarray(x), training=True)[0], (inputs,), order=2)
+    unchanged, same = layers.batch_norm(params, state, inputs, training=False)
+    np.testing.assert_allclose(unchanged, inputs, rtol=1e-5)
+    assert same is state
+
+
 REFUSED = [
+    (lambda: layers.batch_norm(*layers.init_batch_norm(3), jnp.ones((1, 3)), training=True), "2 examples or more"),
     (lambda: layers.dense(layers.init_dense(KEY, 3, 2), jnp.ones((4, 5))), r"takes 3 inputs.*\(4, 5\)"),
     (lambda: layers.init_dense(KEY, 3, 2, dtype=jnp.uint8), "parameters cannot be uint8: make the inputs floats"),
     (lambda: layers.dropout(jnp.ones((2, 3)), KEY, rate=1.0), r"rate must be in \[0, 1\), not 1.0"),

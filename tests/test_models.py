@@ -73,6 +73,44 @@ def test_mlp_is_the_product_by_hand(x64):
     np.testing.assert_allclose(one_by_one, outputs, atol=1e-14)
 
 
+def test_mlp_with_batch_normalisation_by_hand(x64):
+    inputs = jax.random.normal(KEY, (9, 2))
+    model = models.mlp([4, 3], 2, activation=jnp.tanh, batch_norm=True)
+    params, state = model.init(KEY, inputs)
+    assert [sorted(layer) for layer in params] == [["batch_norm", "weight"]] * 2 + [["bias", "weight"]]
+
+    def by_hand(state):
+        expected = np.asarray(inputs)
+        for layer, statistics in zip(params[:2], state, strict=True):
+            product = expected @ np.asarray(layer["weight"])
+            mean, var = statistics or (product.mean(axis=0), product.var(axis=0))
+            expected = np.tanh((product - mean) / np.sqrt(var + 1e-5))
+        return expected @ np.asarray(params[2]["weight"])
+
+    outputs, new_state = model.apply(params, state, inputs, KEY)
+    np.testing.assert_allclose(outputs, by_hand([None, None]), atol=1e-12)
+    product = np.asarray(inputs @ params[0]["weight"])
+    np.testing.assert_allclose(new_state[0]["mean"], 0.1 * product.mean(axis=0), atol=1e-12)
+    outputs, same = model.apply(params, new_state, inputs)
+    np.testing.assert_allclose(outputs, by_hand([(s["mean"], s["var"]) for s in new_state]), atol=1e-12)
+    jax.tree.map(np.testing.assert_array_equal, same, new_state)
+
+
+def test_mlp_drops_hidden_neurons_in_training_only():
+    inputs = jnp.ones((500, 2))
+    model, plain = models.mlp([40, 30], 2, dropout=0.5), models.mlp([40, 30], 2)
+    params, state = model.init(KEY, inputs)
+    np.testing.assert_array_equal(model.apply(params, state, inputs)[0], plain.apply(params, state, inputs)[0])
+    keys = jax.random.split(KEY, 500)
+    outputs, _ = model.apply(params, state, inputs, keys)
+    assert len(np.unique(outputs, axis=0)) == 500  # each example has its own noise, whatever its batch
+    np.testing.assert_allclose(model.apply(params, state, inputs[:7], keys[:7])[0], outputs[:7], rtol=1e-5)
+    linear = models.mlp([2000], 1, activation=lambda x: x, dropout=0.5)
+    params, _ = linear.init(KEY, inputs)
+    means = [linear.apply(params, {}, inputs, key)[0].mean() for key in (None, KEY)]
+    np.testing.assert_allclose(means[0], means[1], atol=0.02)  # dropout keeps the mean
+
+
 def test_mlp_without_hidden_layers_is_linear():
     inputs = jax.random.normal(KEY, (4, 3))
     params, state = models.linear(2).init(KEY, inputs)
