@@ -285,9 +285,8 @@ def draw(config: Config, run: Run, functions, fits: list[Fit]):
         errors[name] = {f"{fit.size} neurons": fit.train_errors for fit in own}
         marks[name] = [MENTAT.get(name, {}).get(fit.size) for fit in own]
     run.save_figure("fits", plots.surfaces(panels, num_columns=1 + len(config.hidden_sizes)))
-    run.save_figure(
-        "errors", plots.spread(errors, marks={"mentat, mean of 6": marks} if config.function is None else {})
-    )
+    marks = {"mentat, mean of 6": marks} if config.function is None else {}
+    run.save_figure("errors", plots.spread(errors, ylabel="training error", scale="log", marks=marks))
 
 
 def surface(fit: Fit, look: int, title: str) -> plots.Surface:

@@ -14,9 +14,19 @@ from matplotlib.ticker import MaxNLocator
 Values: TypeAlias = np.ndarray | jax.Array
 
 
-def image_grid(images, titles: Sequence[str], *, num_columns: int = 10, wrong: Sequence[bool] | None = None) -> Figure:
-    """Grey images [number, height, width] or [number, height, width, 1] with a title each; red where `wrong`."""
-    images = np.asarray(images).reshape(len(titles), *np.shape(images)[1:3])
+def image_grid(
+    images,
+    titles: Sequence[str],
+    *,
+    num_columns: int = 10,
+    wrong: Sequence[bool] | None = None,
+    signed: bool = False,
+) -> Figure:
+    """Images [height, width] or [height, width, 1], any number and size, with a title each; red where `wrong`.
+
+    Grey, 0 (or the lowest value) white; if `signed`, 0 is white, positive red and negative blue, each image on a scale
+    of its own.
+    """
     num_rows = -(-len(images) // num_columns)
     row_height = 1.1 + 0.15 * max(title.count("\n") + 1 for title in titles)
     figure = Figure(figsize=(num_columns, row_height * num_rows), layout="constrained")
@@ -24,7 +34,9 @@ def image_grid(images, titles: Sequence[str], *, num_columns: int = 10, wrong: S
     for axis in axes:
         axis.axis("off")
     for index, (axis, image, title) in enumerate(zip(axes, images, titles, strict=False)):
-        axis.imshow(image, cmap="gray_r")
+        image = np.asarray(image).reshape(np.shape(image)[:2])
+        limit = np.abs(image).max()
+        axis.imshow(image, **({"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if signed else {"cmap": "gray_r"}))
         axis.set_title(title, fontsize=9, color="crimson" if wrong is not None and wrong[index] else "black")
     return figure
 
@@ -168,11 +180,19 @@ def lines(
     ylabel: str = "",
     log: str = "",
 ) -> Figure:
-    """A panel per title, in it a line (x, y) per label; `log` names the axes, of "xy", that are logarithmic."""
+    """A panel per title, in it a line (x, y) per label; `log` names the axes, of "xy", that are logarithmic.
+
+    Of y [runs, len(x)], the mean is drawn, ± one standard deviation shaded.
+    """
     figure, axes = _panels(len(panels), num_columns, size=(5, 3.4))
     for axis, (title, content) in zip(axes, panels.items(), strict=True):
         for label, (x, y) in content.items():
-            axis.plot(x, y, label=label)
+            y = np.ma.masked_invalid(np.atleast_2d(np.asarray(y)))
+            mean = y.mean(axis=0)
+            (line,) = axis.plot(x, mean, label=label)
+            if len(y) > 1:
+                sd = y.std(axis=0, ddof=1)
+                axis.fill_between(x, mean - sd, mean + sd, color=line.get_color(), alpha=0.2, linewidth=0)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
         axis.set(**{f"{name}scale": "log" for name in log})
         axis.grid(alpha=0.3)
@@ -308,10 +328,16 @@ def network(neurons: Sequence[np.ndarray], edges: Sequence[np.ndarray], *, title
     return figure
 
 
-def spread(panels: Mapping[str, Mapping[str, np.ndarray]], *, marks: Mapping[str, Mapping[str, Sequence]]) -> Figure:
-    """A panel per title: of each label a column of values on a logarithmic axis, the median as a bar.
+def spread(
+    panels: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    ylabel: str,
+    scale: str = "linear",
+    marks: Mapping[str, Mapping[str, Sequence]] | None = None,
+) -> Figure:
+    """A panel per title: of each label a column of values, the median as a bar.
 
-    `marks` adds, for each name, one value per column (or None) in each panel.
+    `marks` adds, for each name, one value per column (or None) in each panel; `scale` is that of the values.
     """
     figure = Figure(figsize=(4.2 * len(panels), 3.8), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -320,10 +346,10 @@ def spread(panels: Mapping[str, Mapping[str, np.ndarray]], *, marks: Mapping[str
             spots = number + np.linspace(-0.2, 0.2, len(values))
             axis.plot(spots, values, ".", color="tab:blue", alpha=0.6)
             axis.plot([number - 0.3, number + 0.3], [np.median(values)] * 2, color="black", linewidth=2)
-        for colour, (name, heights) in zip(("crimson", "seagreen", "orange"), marks.items(), strict=False):
+        for colour, (name, heights) in zip(("crimson", "seagreen", "orange"), (marks or {}).items(), strict=False):
             axis.plot(range(len(columns)), heights[title], "D", color=colour, label=name)
-        axis.set_xticks(range(len(columns)), columns)
-        axis.set(title=title, yscale="log", ylabel="training error")
+        axis.set_xticks(range(len(columns)), columns, rotation=30 if len(columns) > 4 else 0)
+        axis.set(title=title, yscale=scale, ylabel=ylabel)
         axis.grid(alpha=0.3, axis="y")
     if marks:
         axes[-1].legend(fontsize=8)
