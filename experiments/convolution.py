@@ -98,21 +98,22 @@ def compare_with_scipy(config: Config, run: Run) -> dict:
     rng = np.random.default_rng(config.seed)
     differences = {"convolution": [], "correlation": [], "layer": []}
     for _ in range(config.num_random):
-        image, kernel = rng.normal(size=rng.integers(8, 30, 2)), rng.normal(size=rng.integers(1, 8, 2))
+        shapes = rng.integers(8, 30, 2), rng.integers(1, 8, 2)
+        image, kernel = (jnp.asarray(rng.normal(size=shape)) for shape in shapes)
         for mode in MODES:
             expected = scipy.signal.convolve2d(image, kernel, mode)
             differences["convolution"].append(np.abs(convolve2d(image, kernel, mode) - expected).max())
             expected = scipy.signal.correlate2d(image, kernel, mode)
             differences["correlation"].append(np.abs(correlate2d(image, kernel, mode) - expected).max())
-        layer = ops.conv2d(jnp.asarray(image)[None, :, :, None], jnp.asarray(kernel)[:, :, None, None], padding="VALID")
-        differences["layer"].append(np.abs(layer[0, :, :, 0] - expected).max())  # the valid correlation
+        layer = ops.conv2d(image[None, :, :, None], kernel[:, :, None, None], padding="VALID")[0, :, :, 0]
+        differences["layer"].append(np.abs(layer - expected).max())  # the valid correlation
     largest = {f"{name}_difference": np.max(values).item() for name, values in differences.items()}
     run.log(**largest)
     return largest
 
 
 def check_laws(config: Config) -> dict:
-    """f * g = g * f, (f * g) * h = f * (g * h), δ * f = f; and the correlation is a convolution with a turned kernel."""
+    """f * g = g * f, (f * g) * h = f * (g * h), δ * f = f; the correlation is a convolution with a turned kernel."""
     f, g, h = (jax.random.normal(key, (9, 7)) for key in jax.random.split(jax.random.key(config.seed), 3))
     delta = jnp.zeros((3, 3)).at[1, 1].set(1)
     pairs = {

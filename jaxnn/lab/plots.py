@@ -21,15 +21,16 @@ def image_grid(
     num_columns: int = 10,
     wrong: Sequence[bool] | None = None,
     signed: bool = False,
+    size: float = 1.0,
 ) -> Figure:
     """Images [height, width] or [height, width, 1], any number and size, with a title each; red where `wrong`.
 
     Grey, 0 (or the lowest value) white; if `signed`, 0 is white, positive red and negative blue, each image on a scale
-    of its own.
+    of its own. `size` is the width of each in inches.
     """
     num_rows = -(-len(images) // num_columns)
-    row_height = 1.1 + 0.15 * max(title.count("\n") + 1 for title in titles)
-    figure = Figure(figsize=(num_columns, row_height * num_rows), layout="constrained")
+    row_height = size + 0.1 + 0.15 * max(title.count("\n") + 1 for title in titles)
+    figure = Figure(figsize=(size * num_columns, row_height * num_rows), layout="constrained")
     axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
@@ -294,6 +295,32 @@ def heatmaps(panels: Mapping[str, Values], *, rows: tuple[str, Values], columns:
         axis.set(title=title, ylabel=rows[0], xlabel=columns[0])
         axis.set_yticks(range(len(rows[1])), [f"{value:.2g}" for value in rows[1]])
         axis.set_xticks(range(len(columns[1])), [f"{value:.0e}" for value in columns[1]], rotation=45)
+    return figure
+
+
+def tables(
+    panels: Mapping[str, Values],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    xlabel: str = "",
+    label: str = "",
+    limits: tuple[float, float] | None = None,
+) -> Figure:
+    """A panel per title: numbers [rows, columns], each on the colour of its value; `limits` bound the colours."""
+    size = 1.2 + 0.55 * len(columns), 0.9 + 0.32 * len(rows)
+    figure = Figure(figsize=(size[0] * len(panels) + 2, size[1]), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    low, high = limits or (min(map(np.min, panels.values())), max(map(np.max, panels.values())))
+    for axis, (title, values) in zip(axes, panels.items(), strict=True):
+        image = axis.imshow(values, cmap="viridis", vmin=low, vmax=high, aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            colour = "black" if value > (low + high) / 2 else "white"
+            axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+        axis.set(title=title, xlabel=xlabel)
+        axis.set_xticks(range(len(columns)), columns)
+        axis.set_yticks(range(len(rows)), rows)
+    figure.colorbar(image, ax=axes, label=label)
     return figure
 
 

@@ -1,0 +1,200 @@
+"""Overfitting a few digits, and what helps: penalties, early stopping, dropout, more data made of the same.
+
+The deck (page 20) names as cures of overfitting ℓ1 and ℓ2 penalties, early stopping, data augmentation and dropout.
+Here a net 784-300-100-10 learns from 1,000 digits, with none of them, with each, and with all.
+
+Run:    make experiment NAME=overfitting
+
+Expect: ?
+
+Time:   4 min
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxnn import augment, losses, metrics, models, training
+from jaxnn.lab import datasets, plots
+from jaxnn.lab.config import require
+from jaxnn.lab.run import Run, start
+from jaxnn.types import Batch
+
+HIDDEN_SIZES = (300, 100)
+
+
+class Cure(NamedTuple):
+    """What is done against overfitting; the strengths are the best of coarse grids on validation images."""
+
+    l1: float = 0.0
+    l2: float = 0.0
+    dropout: float = 0.0
+    max_shift: int = 0
+    max_rotation: float = 0.0
+    stops_early: bool = False
+
+
+CURES = {
+    "nothing": Cure(),
+    "l1": Cure(l1=1e-4),
+    "l2": Cure(l2=1e-3),
+    "early stopping": Cure(stops_early=True),
+    "dropout": Cure(dropout=0.5),
+    "augmentation": Cure(max_shift=2, max_rotation=15.0),
+    "all": Cure(l1=1e-5, l2=1e-4, dropout=0.2, max_shift=2, max_rotation=15.0, stops_early=True),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Data and trainings."""
+
+    num_train: int = 1000  # digits to learn from, others for each seed
+    epochs: int = 100  # passes over them
+    eval_every: int = 5  # epochs between two looks at the validation images
+    patience: int = 4  # early stopping after so many looks without a better one
+    data_dir: Path | None = None  # data folder; None is $JAXNN_DATA_DIR, else ~/.cache/jaxnn
+    seed: int = 0  # of the first net of each kind
+    num_seeds: int = 10  # nets of each kind; the others take the seeds that follow
+
+    def __post_init__(self):
+        """Refuses what cannot be."""
+        require(self, "num_train", 50 <= self.num_train <= 10_000, "in 50 ... 10000")
+        require(self, "eval_every", 1 <= self.eval_every <= 1000, "in 1 ... 1000")
+        fits = 1 <= self.epochs <= 10_000 and self.epochs % self.eval_every == 0
+        require(self, "epochs", fits, f"a multiple of --eval-every {self.eval_every}, at most 10000")
+        require(self, "patience", self.patience >= 1, "1 or more")
+        require(self, "num_seeds", 1 <= self.num_seeds <= 100, "in 1 ... 100")
+        require(self, "seed", 0 <= self.seed < 2**31 - self.num_seeds, "below 2**31 - --num-seeds")
+
+
+def flatten(images):
+    """Images [number, 28, 28, 1] as inputs [number, 784]."""
+    return images.reshape(len(images), -1)
+
+
+def scale(images):
+    """Pixels from 0 ... 255 to 0 ... 1."""
+    return images / 255
+
+
+def make_loss(cure: Cure, model: models.Model):
+    """Softmax cross-entropy on augmented images, and the penalties."""
+
+    def loss_fn(params, state, batch, keys):
+        shift_keys, rotation_keys, noise_keys = jax.vmap(jax.random.split, (0, None), 1)(keys, 3)
+        images = augment.random_shift(scale(batch.inputs), shift_keys, max_pixels=cure.max_shift)
+        images = augment.random_rotation(images, rotation_keys, max_degrees=cure.max_rotation)
+        logits, state = model.apply(params, state, flatten(images), noise_keys)
+        penalty = cure.l1 * losses.l1_penalty(params) + cure.l2 * losses.l2_penalty(params)
+        return losses.softmax_cross_entropy(logits, batch.targets) + penalty, state
+
+    return loss_fn
+
+
+def evaluate(params, batch: Batch):
+    """The mean loss, without penalties, and the accuracy."""
+    logits, _ = models.mlp(HIDDEN_SIZES, 10).apply(params, {}, flatten(scale(batch.inputs)))
+    loss = losses.softmax_cross_entropy(logits, batch.targets).mean()
+    return jnp.stack([loss, metrics.accuracy(logits, batch.targets)])
+
+
+def train(config: Config, run: Run, name: str, own: Batch, validation: Batch, report):
+    """The nets of all seeds side by side; `own` has the digits of each [seeds, num_train, ...]."""
+    cure = CURES[name]
+    model = models.mlp(HIDDEN_SIZES, 10, dropout=cure.dropout)
+    optimizer = optax.sgd(0.05, momentum=0.9)
+    loss_fn = make_loss(cure, model)
+
+    def init(key):
+        net = training.init_train_state(key, model, optimizer, flatten(scale(own.inputs[0, :1])))
+        return training.init_early_stopping(net)
+
+    @jax.jit
+    def stretch(nets, own, validation):
+        def one(stopping, own):
+            num_steps = config.eval_every * (config.num_train // 50)
+            settings = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": 50, "num_steps": num_steps}
+            net, _ = training.train_steps(stopping.train_state, own, **settings)
+            look = jnp.stack([evaluate(net.params, own), evaluate(net.params, validation)])
+            score = -look[1, 0] if cure.stops_early else net.step.astype(float)  # without, the later is the better
+            return training.update_early_stopping(stopping, net, score, patience=config.patience), look
+
+        return jax.vmap(one)(nets, own)
+
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    nets = jax.jit(jax.vmap(init))(jax.vmap(jax.random.key)(jnp.array(seeds)))
+    looks = []
+    for epoch in range(config.eval_every, config.epochs + 1, config.eval_every):
+        nets, look = stretch(nets, own, validation)
+        looks.append(np.asarray(look, float))
+        for seed, ((train_loss, train_accuracy), (loss, accuracy)) in zip(seeds, looks[-1], strict=True):
+            row = {"train_loss": train_loss, "train_accuracy": train_accuracy}
+            row |= {"validation_loss": loss, "validation_accuracy": accuracy}
+            run.log(cure=name, epoch=epoch, seed=seed, **row)
+        report(cure=name, epoch=epoch, val_accuracy=looks[-1][:, 1, 1].mean())
+    return nets, np.stack(looks, axis=1)
+
+
+def main(config: Config, run: Run) -> dict:
+    """Trains all nets, and looks at the test set once, at the end."""
+    data = jax.device_put(datasets.mnist(config.data_dir))
+    run.record(data_sha256=datasets.SHA256["mnist"])
+
+    @jax.jit
+    @jax.vmap
+    def draw_digits(key):
+        drawn = jax.random.permutation(key, len(data.train.targets))[: config.num_train]
+        return jax.tree.map(lambda leaf: leaf[drawn], data.train)
+
+    own = draw_digits(jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.num_seeds)))
+    nets, courses = {}, {}
+    with run.progress(len(CURES) * config.epochs, unit="epochs") as report:
+        for number, name in enumerate(CURES):
+            done = number * config.epochs
+
+            def report_epoch(epoch, done=done, **values):
+                report(done + epoch, **values)
+
+            nets[name], courses[name] = train(config, run, name, own, data.validation, report_epoch)
+    on_own, on_test = jax.jit(jax.vmap(evaluate)), jax.jit(jax.vmap(evaluate, (0, None)))
+    train_accuracies = {name: np.asarray(on_own(net.params, own), float)[:, 1] for name, net in nets.items()}
+    test_accuracies = {name: np.asarray(on_test(net.params, data.test), float)[:, 1] for name, net in nets.items()}
+    draw(config, run, courses, test_accuracies)
+    return summarize(config, train_accuracies, test_accuracies)
+
+
+def draw(config: Config, run: Run, courses, test_accuracies):
+    """The loss on both kinds of digits during the trainings; the accuracies on the test set at the end."""
+    epochs = np.arange(config.eval_every, config.epochs + 1, config.eval_every)
+    panels = {
+        name: {"training digits": (epochs, course[:, :, 0, 0]), "validation digits": (epochs, course[:, :, 1, 0])}
+        for name, course in courses.items()
+    }
+    run.save_figure("learning_curves", plots.lines(panels, num_columns=4, xlabel="epoch", ylabel="loss", log="y"))
+    title = f"{config.num_train:,} training digits, {config.num_seeds} nets each"
+    errors = {title: {name: 1 - values for name, values in test_accuracies.items()}}
+    run.save_figure("test_errors", plots.spread(errors, ylabel="test error"))
+
+
+def summarize(config: Config, train_accuracies, test_accuracies) -> dict:
+    """Mean and deviation of each cure's test accuracy, gap to the training digits, and gain over nothing, by seed."""
+    summary: dict[str, int | float | None] = {"num_seeds": config.num_seeds, "num_train": config.num_train}
+    for name, values in test_accuracies.items():
+        columns = {"test_accuracy": values, "gap": train_accuracies[name] - values}
+        if name != "nothing":
+            columns["gain"] = values - test_accuracies["nothing"]
+        for column, numbers in columns.items():
+            key = f"{name.replace(' ', '_')}_{column}"
+            summary[key] = numbers.mean().item()
+            summary[f"{key}_sd"] = numbers.std(ddof=1).item() if len(numbers) > 1 else None
+    return summary
+
+
+if __name__ == "__main__":
+    start(Config, main, quick=Config(num_train=100, epochs=10, num_seeds=2))
