@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,8 @@ from jaxnn.lab import datasets, plots
 from jaxnn.lab.config import require
 from jaxnn.lab.run import Run, RunFailedError, start
 
-OPTIMIZERS: dict[str, Callable] = {  # as functions of the learning rate
+Optimizer = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "muon"]
+OPTIMIZERS: dict[Optimizer, Callable] = {  # as functions of the learning rate
     "sgd": optax.sgd,
     "momentum": functools.partial(optax.sgd, momentum=0.9),
     "nesterov": functools.partial(optax.sgd, momentum=0.9, nesterov=True),
@@ -45,7 +47,9 @@ MODEL = models.mlp([100], 10)
 class Config:
     """Grid and race."""
 
+    optimizers: tuple[Optimizer, ...] = tuple(OPTIMIZERS)  # those that race
     learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)  # the grid
+    num_train: int = 10_000  # train on the first so many images
     num_steps: int = 600  # of each training, 100 images each
     eval_every: int = 25  # steps between two looks at the validation images
     target: float = 0.15  # loss on validation images to be reached
@@ -56,9 +60,12 @@ class Config:
 
     def __post_init__(self):
         """Refuses what cannot be."""
+        names = self.optimizers
+        require(self, "optimizers", bool(names) and len(set(names)) == len(names), "at least one, all different")
         rates = self.learning_rates
         fits = bool(rates) and all(0 < rate < math.inf for rate in rates) and list(rates) == sorted(set(rates))
         require(self, "learning_rates", fits, "above 0, finite, rising, at least one")
+        require(self, "num_train", 100 <= self.num_train <= 55_000, "in 100 ... 55000")
         require(self, "eval_every", 1 <= self.eval_every <= 10_000, "in 1 ... 10000")
         fits = 1 <= self.num_steps <= 100_000 and self.num_steps % self.eval_every == 0
         require(self, "num_steps", fits, f"a multiple of --eval-every {self.eval_every}, at most 100000")
@@ -79,7 +86,7 @@ def loss_fn(params, state, batch, keys):
     return losses.softmax_cross_entropy(logits, batch.targets), state
 
 
-def make_program(config: Config, name: str, num_looks: int):
+def make_program(config: Config, name: Optimizer, num_looks: int):
     """All learning rates and seeds in one program: the nets [rates, seeds, ...], their validation losses at each look.
 
     The loss of a net that has diverged is infinite.
@@ -108,8 +115,8 @@ def tune(config: Config, run: Run, data: datasets.Splits) -> dict[str, float]:
     rates, best, courses = jnp.array(config.learning_rates), {}, {}
     keys = jax.vmap(jax.random.key)(2**30 + jnp.arange(config.num_tuning_seeds))
     num_nets = len(rates) * config.num_tuning_seeds
-    with run.progress(len(OPTIMIZERS) * num_nets, unit="nets") as report:
-        for number, name in enumerate(OPTIMIZERS, 1):
+    with run.progress(len(config.optimizers) * num_nets, unit="nets") as report:
+        for number, name in enumerate(config.optimizers, 1):
             _, course = make_program(config, name, 1)(rates, keys, data.train, data.validation)
             courses[name] = np.asarray(course, float)[..., 0].T  # [seeds, rates]
             found = courses[name].mean(axis=0)
@@ -118,7 +125,8 @@ def tune(config: Config, run: Run, data: datasets.Splits) -> dict[str, float]:
             best[name] = config.learning_rates[int(np.argmin(found))]
             for rate, loss in zip(config.learning_rates, found.tolist(), strict=True):
                 run.log(optimizer=name, learning_rate=rate, validation_loss=loss if math.isfinite(loss) else None)
-            report(number * num_nets, optimizer=number, best_rate=best[name])
+            report(number * num_nets)
+            run.say(f"{name}: best at {best[name]:g}")
     panel = {name: (config.learning_rates, course) for name, course in courses.items()}
     title = f"after {config.num_steps:,} steps"
     figure = plots.lines({title: panel}, xlabel="learning rate", ylabel="loss on validation images", log="xy")
@@ -128,7 +136,8 @@ def tune(config: Config, run: Run, data: datasets.Splits) -> dict[str, float]:
 
 def main(config: Config, run: Run) -> dict:
     """Tunes, then lets nets with other seeds race; the test set is looked at once, at the end."""
-    data = jax.device_put(datasets.mnist(config.data_dir))
+    data = datasets.mnist(config.data_dir)
+    data = jax.device_put(data._replace(train=jax.tree.map(lambda leaf: leaf[: config.num_train], data.train)))
     run.record(data_sha256=datasets.SHA256["mnist"])
     run.say(f"each optimizer at {len(config.learning_rates)} learning rates")
     best = tune(config, run, data)
@@ -136,8 +145,8 @@ def main(config: Config, run: Run) -> dict:
     num_looks = config.num_steps // config.eval_every
     nets, courses, seconds = {}, {}, {}
     run.say("the race, each at its best")
-    with run.progress(len(OPTIMIZERS) * config.num_seeds, unit="nets") as report:
-        for number, name in enumerate(OPTIMIZERS, 1):
+    with run.progress(len(config.optimizers) * config.num_seeds, unit="nets") as report:
+        for number, name in enumerate(config.optimizers, 1):
             arguments = jnp.array([best[name]]), keys, data.train, data.validation
             program = make_program(config, name, num_looks).lower(*arguments).compile()
             began = time.perf_counter()
@@ -147,7 +156,8 @@ def main(config: Config, run: Run) -> dict:
             for seed, losses_of_net in enumerate(courses[name].tolist(), config.seed):
                 finite = [loss if math.isfinite(loss) else None for loss in losses_of_net]
                 run.log(optimizer=name, learning_rate=best[name], seed=seed, validation_losses=finite)
-            report(number * config.num_seeds, optimizer=number, val_loss=courses[name][:, -1].mean())
+            report(number * config.num_seeds)
+            run.say(f"{name}: loss {courses[name][:, -1].mean():.4f} on validation images")
     draw(config, run, courses)
     return summarize(config, best, courses, seconds, accuracies(nets, data.test))
 
@@ -179,13 +189,13 @@ def summarize(config: Config, best, courses, seconds, test_accuracies) -> dict:
         reached = (course <= config.target).any(axis=1)
         steps = (np.argmax(course <= config.target, axis=1) + 1) * config.eval_every
         steps_to_target = np.where(reached, steps, np.nan)
-        gain = course[:, -1] - courses["sgd"][:, -1]  # seed by seed
+        lead = course[:, -1] - courses[config.optimizers[0]][:, -1]  # seed by seed
         several = config.num_seeds > 1
         summary |= {
             f"{name}_learning_rate": best[name],
             f"{name}_validation_loss": course[:, -1].mean().item(),
-            f"{name}_minus_sgd": gain.mean().item(),
-            f"{name}_minus_sgd_sd": gain.std(ddof=1).item() if several else None,
+            f"{name}_minus_{config.optimizers[0]}": lead.mean().item(),
+            f"{name}_minus_{config.optimizers[0]}_sd": lead.std(ddof=1).item() if several else None,
             f"{name}_steps_to_target": steps_to_target.mean().item() if reached.all() else None,
             f"{name}_steps_to_target_sd": steps_to_target.std(ddof=1).item() if reached.all() and several else None,
             f"{name}_to_target_seconds": steps_to_target.mean().item() * seconds[name] if reached.all() else None,
@@ -195,5 +205,5 @@ def summarize(config: Config, best, courses, seconds, test_accuracies) -> dict:
 
 
 if __name__ == "__main__":
-    quick = Config(learning_rates=(0.01, 0.1), num_steps=40, eval_every=20, num_tuning_seeds=1, num_seeds=2)
-    start(Config, main, quick=quick)
+    toy = {"num_steps": 40, "eval_every": 20, "num_tuning_seeds": 1, "num_seeds": 2}
+    start(Config, main, quick=Config(("sgd", "adam"), (0.01, 0.1), **toy))

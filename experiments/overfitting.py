@@ -137,7 +137,7 @@ def train(config: Config, run: Run, name: str, own: Batch, validation: Batch, re
             row = {"train_loss": train_loss, "train_accuracy": train_accuracy}
             row |= {"validation_loss": loss, "validation_accuracy": accuracy}
             run.log(cure=name, epoch=epoch, seed=seed, **row)
-        report(cure=name, epoch=epoch, val_accuracy=looks[-1][:, 1, 1].mean())
+        report(epoch, epoch=epoch, val_accuracy=looks[-1][:, 1, 1].mean())
     return nets, np.stack(looks, axis=1)
 
 
@@ -156,12 +156,9 @@ def main(config: Config, run: Run) -> dict:
     nets, courses = {}, {}
     with run.progress(len(CURES) * config.epochs, unit="epochs") as report:
         for number, name in enumerate(CURES):
-            done = number * config.epochs
-
-            def report_epoch(epoch, done=done, **values):
-                report(done + epoch, **values)
-
-            nets[name], courses[name] = train(config, run, name, own, data.validation, report_epoch)
+            run.say(f"{config.num_seeds} nets, {name}")
+            report_more = lambda done, before=number * config.epochs, **values: report(before + done, **values)  # noqa: E731
+            nets[name], courses[name] = train(config, run, name, own, data.validation, report_more)
     on_own, on_test = jax.jit(jax.vmap(evaluate)), jax.jit(jax.vmap(evaluate, (0, None)))
     train_accuracies = {name: np.asarray(on_own(net.params, own), float)[:, 1] for name, net in nets.items()}
     test_accuracies = {name: np.asarray(on_test(net.params, data.test), float)[:, 1] for name, net in nets.items()}

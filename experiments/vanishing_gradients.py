@@ -11,27 +11,31 @@ Expect: ?
 Time:   4 min
 """
 
+import functools
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
+from jaxtyping import Array
 
-from jaxnn import backprop, losses, metrics, models, training
+from jaxnn import backprop, layers, losses, metrics, models, training
 from jaxnn.lab import datasets, plots
 from jaxnn.lab.config import require
 from jaxnn.lab.run import Run, start
 
 ACTIVATIONS = {"logistic": backprop.LOGISTIC, "tanh": backprop.TANH, "ReLU": backprop.RELU}
-INITIALISATIONS = {  # of the weights; fan-in is the number of a neuron's inputs
-    "naive": jax.nn.initializers.normal(0.01),
-    "Glorot": jax.nn.initializers.glorot_normal(),  # variance 2 / (fan-in + fan-out)
-    "He": jax.nn.initializers.he_normal(),  # variance 2 / fan-in
+INITIALISATIONS = {  # the deviation of a normal weight from its numbers of inputs and outputs
+    "naive": lambda fan_in, fan_out: 0.01,
+    "Glorot": lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5,
+    "He": lambda fan_in, fan_out: (2 / fan_in) ** 0.5,
 }
-NUM_PROBES = 500  # images on which gradients are measured
+NUM_PROBES = 100  # images on which gradients are measured
 
 
 @dataclass(frozen=True)
@@ -39,20 +43,20 @@ class Config:
     """Networks and their trainings."""
 
     depths: tuple[int, ...] = (2, 5, 10, 20, 50)  # hidden layers
-    width: int = 50  # neurons of each hidden layer
+    width: int = 40  # neurons of each hidden layer
     learning_rates: tuple[float, ...] = (0.1, 0.01, 0.001)  # each net's is the best of them, on validation images
-    num_steps: int = 300  # of each training: 50 images each, momentum 0.9
+    num_steps: int = 240  # of each training: 50 images each, momentum 0.9
     data_dir: Path | None = None  # data folder; None is $JAXNN_DATA_DIR, else ~/.cache/jaxnn
     seed: int = 0  # of the first net of each kind
     num_seeds: int = 3  # nets of each kind; the others take the seeds that follow
 
     def __post_init__(self):
         """Refuses what cannot be."""
-        for name, allowed in (("depths", range(1, 101)), ("learning_rates", None)):
+        for name, allowed in (("depths", range(2, 101)), ("learning_rates", None)):
             values = getattr(self, name)
             fits = bool(values) and len(set(values)) == len(values)
             fits = fits and all(value in allowed if allowed else 0 < value <= 10 for value in values)
-            require(self, name, fits, f"in {'1 ... 100' if allowed else '(0, 10]'}, at least one, all different")
+            require(self, name, fits, f"in {'2 ... 100' if allowed else '(0, 10]'}, at least one, all different")
         require(self, "width", 2 <= self.width <= 1000, "in 2 ... 1000")
         require(self, "num_steps", 3 <= self.num_steps <= 100_000 and self.num_steps % 3 == 0, "a multiple of 3")
         require(self, "num_seeds", 1 <= self.num_seeds <= 100, "in 1 ... 100")
@@ -64,95 +68,126 @@ def flatten(images):
     return (images.reshape(len(images), -1) / 255 - 0.1307) / 0.3081
 
 
-def make_model(config: Config, depth: int, activation: str, initialisation: str, batch_norm: bool) -> models.Model:
-    """So many hidden layers of one width."""
-    settings = {"weight_init": INITIALISATIONS[initialisation], "batch_norm": batch_norm}
-    return models.mlp([config.width] * depth, 10, activation=ACTIVATIONS[activation].f, **settings)
+class Setting(NamedTuple):
+    """What one net of a program differs in from the others."""
+
+    activation: Array  # place in ACTIVATIONS
+    initialisation: Array  # place in INITIALISATIONS
+    learning_rate: Array
+    key: Array
 
 
-def make_program(config: Config, depth: int, activation: str, batch_norm: bool):
-    """All initialisations, learning rates and seeds as one program: what was measured [inits, rates, seeds, ...]."""
-    apply = make_model(config, depth, activation, "He", batch_norm).apply  # the initialisation does not matter to it
+def all_settings(config: Config) -> Setting:
+    """Every activation function, initialisation, learning rate and seed, in this order."""
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    axes = range(len(ACTIVATIONS)), range(len(INITIALISATIONS)), config.learning_rates, seeds
+    activations, initialisations, rates, seeds = map(jnp.array, zip(*itertools.product(*axes), strict=True))
+    return Setting(activations, initialisations, rates, jax.vmap(jax.random.key)(seeds))
+
+
+def make_model(config: Config, depth: int, batch_norm: bool, setting: Setting) -> models.Model:
+    """So many equal hidden layers, as a scan over their stacked parameters: 50 compile as fast as 2."""
+
+    def draw(key, shape, dtype):
+        deviations = jnp.array([deviation(*shape) for deviation in INITIALISATIONS.values()], dtype)
+        return deviations[setting.initialisation] * jax.random.normal(key, shape, dtype)
+
+    def init(key, inputs):
+        first_key, last_key, *hidden_keys = jax.random.split(key, depth + 1)
+        width = config.width
+        params = {
+            "first": layers.init_dense(first_key, inputs.shape[-1], width, weight_init=draw),
+            "hidden": jax.vmap(lambda key: layers.init_dense(key, width, width, weight_init=draw))(
+                jnp.stack(hidden_keys)
+            ),
+            "last": layers.init_dense(last_key, width, 10, weight_init=draw),
+        }
+        norm = layers.init_batch_norm(width)
+        norms = jax.tree.map(lambda leaf: jnp.stack([leaf] * (depth - 1)), norm)
+        for name, (norm_params, _) in (("first", norm), ("hidden", norms)):
+            params[name]["batch_norm"] = norm_params
+        return params, {"first": norm[1], "hidden": norms[1]}
+
+    def apply(params, state, inputs, key=None):
+        def layer(inputs, params_and_state):
+            params, state = params_and_state
+            v = layers.dense(params, inputs)
+            if batch_norm:
+                v, state = layers.batch_norm(params["batch_norm"], state, v, training=key is not None)
+            outputs = [activation.f(v) for activation in ACTIVATIONS.values()]
+            return lax.select_n(setting.activation, *outputs), state
+
+        outputs, first = layer(inputs, (params["first"], state["first"]))
+        outputs, hidden = lax.scan(layer, outputs, (params["hidden"], state["hidden"]))
+        return layers.dense(params["last"], outputs), {"first": first, "hidden": hidden}
+
+    return models.Model(init, apply)
+
+
+def train_net(config: Config, depth: int, batch_norm: bool, setting: Setting, train, validation):
+    """The accuracy at the end; the norms [4, hidden layers] of the weights' gradient, at first and after each third."""
+    model, optimizer = make_model(config, depth, batch_norm, setting), optax.sgd(setting.learning_rate, momentum=0.9)
+    probes = jax.tree.map(lambda leaf: leaf[:NUM_PROBES], validation)
 
     def loss_fn(params, state, batch, keys):
-        logits, state = apply(params, state, flatten(batch.inputs), keys)
+        logits, state = model.apply(params, state, flatten(batch.inputs), keys)
         return losses.softmax_cross_entropy(logits, batch.targets), state
 
-    def gradient_norms(net, probes):
-        def loss(params):
-            keys = jax.random.split(jax.random.key(0), NUM_PROBES)  # any: as in training, but nothing is drawn
-            return loss_fn(params, net.state, probes, keys)[0].mean()
+    def gradient_norms(net):
+        keys = jax.random.split(net.key, NUM_PROBES)  # as in training; no number is drawn
+        gradient = jax.grad(lambda params: loss_fn(params, net.state, probes, keys)[0].mean())(net.params)
+        hidden = jnp.linalg.norm(gradient["hidden"]["weight"], axis=(1, 2))
+        return jnp.append(jnp.linalg.norm(gradient["first"]["weight"]), hidden)
 
-        return jnp.stack([jnp.linalg.norm(layer["weight"]) for layer in jax.grad(loss)(net.params)])
-
-    def train_net(variables, key, learning_rate, train, validation):
-        optimizer = optax.sgd(learning_rate, momentum=0.9)
-        params, state = variables
-        net = training.TrainState(jnp.zeros((), jnp.int32), params, state, optimizer.init(params), key)
-        probes = jax.tree.map(lambda leaf: leaf[:NUM_PROBES], validation)
+    def stretch(net, _):
         settings = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": 50, "num_steps": config.num_steps // 3}
+        return training.train_steps(net, train, **settings)[0], gradient_norms(net)
 
-        def stretch(net, _):
-            before = gradient_norms(net, probes)
-            return training.train_steps(net, train, **settings)[0], before
-
-        net, norms = jax.lax.scan(stretch, net, length=3)
-        norms = jnp.concatenate([norms, gradient_norms(net, probes)[None]])
-        logits, _ = apply(net.params, net.state, flatten(validation.inputs))
-        return metrics.accuracy(logits, validation.targets), norms
-
-    over_seeds = jax.vmap(train_net, (0, 0, None, None, None))
-    over_rates = jax.vmap(over_seeds, (None, None, 0, None, None))
-    return jax.jit(jax.vmap(over_rates, (0, None, None, None, None)))
-
-
-def init_nets(config: Config, depth: int, activation: str, batch_norm: bool, keys, inputs):
-    """Parameters and state [inits, seeds, ...]."""
-    drawn = [
-        jax.jit(jax.vmap(lambda key, model=model: model.init(key, inputs)))(keys)
-        for model in (make_model(config, depth, activation, name, batch_norm) for name in INITIALISATIONS)
-    ]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
+    net = training.init_train_state(setting.key, model, optimizer, flatten(train.inputs[:1]))
+    net, norms = lax.scan(stretch, net, length=3)
+    logits, _ = model.apply(net.params, net.state, flatten(validation.inputs))
+    return metrics.accuracy(logits, validation.targets), jnp.vstack([norms, gradient_norms(net)])
 
 
 def main(config: Config, run: Run) -> dict:
     """Trains all networks and draws who learns, and how large the gradients are layer by layer."""
-    train, validation, _ = jax.device_put(datasets.mnist(config.data_dir, num_validation=2000))
+    data = datasets.mnist(config.data_dir, num_validation=1000)
+    train, validation = jax.device_put((jax.tree.map(lambda leaf: leaf[:10_000], data.train), data.validation))
     run.record(data_sha256=datasets.SHA256["mnist"])
-    keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.num_seeds))
-    inputs, rates = flatten(train.inputs[:1]), jnp.array(config.learning_rates)
-    kinds = list(itertools.product(config.depths, ACTIVATIONS, (False, True)))
-    num_nets = len(INITIALISATIONS) * len(rates) * config.num_seeds
+    settings = all_settings(config)
+    kinds, num_nets = list(itertools.product(config.depths, (False, True))), len(settings.key)
     accuracies, norms = {}, {}
     with run.progress(len(kinds) * num_nets, unit="nets") as report:
-        for number, kind in enumerate(kinds, 1):
-            nets = init_nets(config, *kind, keys, inputs)
-            found = make_program(config, *kind)(nets, keys, rates, train, validation)
-            accuracy, norm = (np.asarray(values, float) for values in found)
-            best = accuracy.mean(axis=2).argmax(axis=1)  # [inits]: the best rate
-            for index, name in enumerate(INITIALISATIONS):
-                accuracies[*kind, name] = accuracy[index, best[index]]
-                norms[*kind, name] = norm[index, best[index]]
-                log(config, run, kind, name, accuracies[*kind, name], norms[*kind, name], best[index])
-            report(number * num_nets, depth=kind[0], accuracy=accuracy.max())
+        for number, (depth, batch_norm) in enumerate(kinds, 1):
+            program = jax.jit(jax.vmap(functools.partial(train_net, config, depth, batch_norm), (0, None, None)))
+            accuracy, norm = (np.asarray(values, float) for values in program(settings, train, validation))
+            axes = len(ACTIVATIONS), len(INITIALISATIONS), len(config.learning_rates), config.num_seeds
+            accuracy, norm = accuracy.reshape(axes), norm.reshape(*axes, *norm.shape[1:])
+            best = accuracy.mean(axis=3).argmax(axis=2)
+            for row, column in np.ndindex(best.shape):
+                activation, name = list(ACTIVATIONS)[row], list(INITIALISATIONS)[column]
+                kind, rate = (depth, activation, batch_norm, name), best[row, column]
+                accuracies[kind], norms[kind] = accuracy[row, column, rate], norm[row, column, rate]
+                log(run, kind, config.learning_rates[rate], accuracies[kind], norms[kind])
+            report(number * num_nets, depth=depth)
     draw(config, run, accuracies, norms)
-    return summarize(config, accuracies, norms) | signal_ratios(config, keys, flatten(validation.inputs[:NUM_PROBES]))
+    return summarize(config, accuracies) | signal_ratios(config, flatten(validation.inputs[:NUM_PROBES]))
 
 
-def log(config: Config, run: Run, kind, initialisation: str, accuracies, norms, best: int):
+def log(run: Run, kind, learning_rate: float, accuracies, norms):
     """A row for each kind of network: at its best learning rate, the accuracy and the gradients of all layers."""
-    depth, activation, batch_norm = kind
+    depth, activation, batch_norm, initialisation = kind
     geometric = np.exp(np.log(np.maximum(norms, 1e-45)).mean(axis=0))  # the mean over the seeds
     run.log(
         depth=depth,
         activation=activation,
         batch_norm=batch_norm,
         initialisation=initialisation,
-        learning_rate=config.learning_rates[best],
+        learning_rate=learning_rate,
         validation_accuracy=accuracies.mean(),
         validation_accuracy_sd=accuracies.std(ddof=1) if len(accuracies) > 1 else None,
         gradient_norms_at_start=geometric[0].tolist(),
-        gradient_norms_at_end=geometric[-1].tolist() if np.isfinite(geometric).all() else None,
+        gradient_norms_at_end=geometric[-1].tolist(),
     )
 
 
@@ -180,20 +215,20 @@ def draw(config: Config, run: Run, accuracies, norms):
     )
     run.save_figure("who_learns", figure)
     depth = 20 if 20 in config.depths else max(config.depths)
-    layers, steps = np.arange(1, depth + 2), np.linspace(0, config.num_steps, 4)
+    layers, steps = np.arange(1, depth + 1), np.linspace(0, config.num_steps, 4)
     by_layer, by_step = {}, {}
     for batch_norm, activation in itertools.product((False, True), ACTIVATIONS):
         title = f"{activation}, {label(batch_norm)}"
         own = {name: np.maximum(norms[depth, activation, batch_norm, name], 1e-45) for name in INITIALISATIONS}
         by_layer[title] = {name: (layers, values[:, 0]) for name, values in own.items()}
-        by_step[title] = {name: (steps, values[..., 0] / values[..., -2]) for name, values in own.items()}
+        by_step[title] = {name: (steps, values[..., 0] / values[..., -1]) for name, values in own.items()}
     figure = plots.lines(by_layer, num_columns=3, xlabel="layer", ylabel="norm of the gradient at the start", log="y")
     run.save_figure("gradients", figure)
     figure = plots.lines(by_step, num_columns=3, xlabel="step", ylabel="gradient, first / last hidden layer", log="y")
     run.save_figure("gradients_in_training", figure)
 
 
-def summarize(config: Config, accuracies, norms) -> dict:
+def summarize(config: Config, accuracies) -> dict:
     """Of each kind, the most hidden layers with which it learns: 80 % right, in the mean of its nets."""
     summary: dict[str, int | float] = {"num_seeds": config.num_seeds}
     for activation, name, batch_norm in itertools.product(ACTIVATIONS, INITIALISATIONS, (False, True)):
@@ -203,19 +238,16 @@ def summarize(config: Config, accuracies, norms) -> dict:
     return summary
 
 
-def signal_ratios(config: Config, keys, inputs) -> dict:
+def signal_ratios(config: Config, inputs) -> dict:
     """By how much a layer multiplies the mean square of what reaches its neurons: 1 where the initialisation fits."""
     ratios = {}
+    keys = jax.random.split(jax.random.key(config.seed), 10)
     for name, activation in (("He", backprop.RELU), ("Glorot", backprop.IDENTITY), ("naive", backprop.TANH)):
-        model = models.mlp([500] * 11, 10, weight_init=INITIALISATIONS[name])
-
-        @jax.jit
-        def squares(key, model=model, activation=activation):
-            _, layers = backprop.forward(model.init(key, inputs)[0], inputs, activation=activation)
-            return jnp.stack([jnp.mean(layer.v**2) for layer in layers[:-1]])
-
-        found = np.asarray(jax.vmap(squares)(keys))
-        ratios[f"{name.lower()}_signal_ratio"] = float((found[:, -1] / found[:, 0]).mean() ** 0.1)
+        deviation = INITIALISATIONS[name](500, 500)
+        v = [inputs[:, :500]]
+        for key in keys:
+            v.append(activation.f(v[-1]) @ (deviation * jax.random.normal(key, (500, 500))))
+        ratios[f"{name.lower()}_signal_ratio"] = float((jnp.mean(v[-1] ** 2) / jnp.mean(v[1] ** 2)) ** (1 / 9))
     return ratios
 
 

@@ -266,6 +266,22 @@ def points(panels: Mapping[str, tuple], *, xlabel: str = "", ylabel: str = "") -
     return figure
 
 
+def classes(panels: Mapping[str, Values], labels, class_names: Sequence[str]) -> Figure:
+    """A panel per title: points [number, 2] in the colours of their classes, whose names stand at their medians."""
+    figure, axes = _panels(len(panels), len(panels), size=(5, 4.6))
+    labels = np.asarray(labels)
+    for axis, (title, spots) in zip(axes, panels.items(), strict=True):
+        axis.scatter(*np.transpose(spots), c=labels, cmap="tab10", vmin=0, vmax=9, s=6)
+        for label, name in enumerate(class_names):
+            if (labels == label).any():
+                place = np.median(spots[labels == label], axis=0)
+                axis.text(
+                    *place, name, ha="center", va="center", bbox={"boxstyle": "round", "fc": "white", "alpha": 0.8}
+                )
+        axis.set(title=title, xticks=[], yticks=[])
+    return figure
+
+
 def level_bend(x1, x2, values, *, level: float) -> float | None:
     """How far from straight the line is on which a function on a grid has that level: the largest distance of a point.
 
