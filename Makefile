@@ -21,7 +21,7 @@ ifneq ($(strip $(EXTRA)),$(strip $(shell cat .venv/.extra 2>/dev/null)))
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup experiment experiments test bench check format lock clean
+.PHONY: help setup experiment experiments test bench gallery check format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -50,6 +50,9 @@ experiments: $(READY)  ## list the experiments, with the time that each takes on
 
 test: $(READY)  ## the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+gallery: $(READY)  ## run every experiment and collect the pictures in docs/gallery.md (half an hour)
+	@$(BIN)/python docs/gallery.py
 
 bench: .venv-bench/.ready  ## race against PyTorch, Flax and NumPy, in an environment of its own; writes benchmarks/RESULTS.md
 	@.venv-bench/bin/python -m benchmarks

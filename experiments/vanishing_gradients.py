@@ -35,6 +35,7 @@ INITIALISATIONS = {  # the deviation of a normal weight from its numbers of inpu
     "Glorot": lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5,
     "He": lambda fan_in, fan_out: (2 / fan_in) ** 0.5,
 }
+SMALLEST = 1e-37  # gradients below are 0 in float32
 NUM_PROBES = 100  # images on which gradients are measured
 
 
@@ -124,6 +125,12 @@ def make_model(config: Config, depth: int, batch_norm: bool, setting: Setting) -
     return models.Model(init, apply)
 
 
+def norm(weight):
+    """The square root of the sum of squares, also where these would be too small for float32."""
+    largest = jnp.maximum(jnp.abs(weight).max(), jnp.finfo(weight.dtype).tiny)
+    return largest * jnp.linalg.norm(weight / largest)
+
+
 def train_net(config: Config, depth: int, batch_norm: bool, setting: Setting, train, validation):
     """The accuracy at the end; the norms [4, hidden layers] of the weights' gradient, at first and after each third."""
     model, optimizer = make_model(config, depth, batch_norm, setting), optax.sgd(setting.learning_rate, momentum=0.9)
@@ -136,8 +143,7 @@ def train_net(config: Config, depth: int, batch_norm: bool, setting: Setting, tr
     def gradient_norms(net):
         keys = jax.random.split(net.key, NUM_PROBES)  # as in training; no number is drawn
         gradient = jax.grad(lambda params: loss_fn(params, net.state, probes, keys)[0].mean())(net.params)
-        hidden = jnp.linalg.norm(gradient["hidden"]["weight"], axis=(1, 2))
-        return jnp.append(jnp.linalg.norm(gradient["first"]["weight"]), hidden)
+        return jnp.append(norm(gradient["first"]["weight"]), jax.vmap(norm)(gradient["hidden"]["weight"]))
 
     def stretch(net, _):
         settings = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": 50, "num_steps": config.num_steps // 3}
@@ -177,7 +183,7 @@ def main(config: Config, run: Run) -> dict:
 def log(run: Run, kind, learning_rate: float, accuracies, norms):
     """A row for each kind of network: at its best learning rate, the accuracy and the gradients of all layers."""
     depth, activation, batch_norm, initialisation = kind
-    geometric = np.exp(np.log(np.maximum(norms, 1e-45)).mean(axis=0))  # the mean over the seeds
+    geometric = np.exp(np.log(np.maximum(norms, SMALLEST)).mean(axis=0))  # the mean over the seeds
     run.log(
         depth=depth,
         activation=activation,
@@ -201,7 +207,7 @@ def draw(config: Config, run: Run, accuracies, norms):
     rows = [*itertools.product(ACTIVATIONS, INITIALISATIONS)]
     tables = {
         label(batch_norm): np.array(
-            [[accuracies[depth, row[0], batch_norm, row[1]].mean() for depth in config.depths] for row in rows]
+            [[accuracies[depth, activation, batch_norm, name] for depth in config.depths] for activation, name in rows]
         )
         for batch_norm in (False, True)
     }
@@ -210,8 +216,8 @@ def draw(config: Config, run: Run, accuracies, norms):
         rows=[" ".join(row) for row in rows],
         columns=[str(depth) for depth in config.depths],
         xlabel="hidden layers",
-        label=f"accuracy on validation images, mean of {config.num_seeds} nets",
-        limits=(0.1, 1),
+        label=f"validation accuracy, {config.num_seeds} nets",
+        limits=(0.1, 1.0),
     )
     run.save_figure("who_learns", figure)
     depth = 20 if 20 in config.depths else max(config.depths)
@@ -219,7 +225,8 @@ def draw(config: Config, run: Run, accuracies, norms):
     by_layer, by_step = {}, {}
     for batch_norm, activation in itertools.product((False, True), ACTIVATIONS):
         title = f"{activation}, {label(batch_norm)}"
-        own = {name: np.maximum(norms[depth, activation, batch_norm, name], 1e-45) for name in INITIALISATIONS}
+        own = {name: norms[depth, activation, batch_norm, name] for name in INITIALISATIONS}
+        own = {name: np.where(values > SMALLEST, values, np.nan) for name, values in own.items()}
         by_layer[title] = {name: (layers, values[:, 0]) for name, values in own.items()}
         by_step[title] = {name: (steps, values[..., 0] / values[..., -1]) for name, values in own.items()}
     figure = plots.lines(by_layer, num_columns=3, xlabel="layer", ylabel="norm of the gradient at the start", log="y")

@@ -13,11 +13,20 @@ import numpy as np
 import pytest
 from processes import kill_and_resume, launch, left_by
 
-from experiments import mnist_cnn, predict
+from experiments import (
+    feature_maps,
+    mnist_cnn,
+    mnist_mlp,
+    optimizers,
+    overfitting,
+    predict,
+    vanishing_gradients,
+    weight_sharing,
+)
 from jaxnn import cnn, metrics, training
 from jaxnn.lab import checkpoint, datasets, images, run
 from jaxnn.lab.config import BadUsageError
-from jaxnn.models import Model
+from jaxnn.models import Model, mlp
 from jaxnn.types import Batch
 
 ROOT = Path(__file__).parents[1]
@@ -91,6 +100,35 @@ EXPECTED = {  # numbers that the deck's formulas and pictures must have, also at
         "breast_cancer_difference_to_sklearn": pytest.approx(0, abs=1e-6),
         "iris_difference_to_sklearn": pytest.approx(0, abs=1e-6),
     },
+    "convolution": {
+        "triangle_error": pytest.approx(0, abs=0.006),  # the step of the grid is 0.005
+        "gaussian_error": pytest.approx(0, abs=1e-12),
+        "convolution_difference": pytest.approx(0, abs=1e-12),
+        "correlation_difference": pytest.approx(0, abs=1e-12),
+        "layer_difference": pytest.approx(0, abs=1e-12),
+        "commutation_error": pytest.approx(0, abs=1e-12),
+        "association_error": pytest.approx(0, abs=1e-12),
+        "identity_error": 0,
+        "turned_kernel_error": pytest.approx(0, abs=1e-12),
+    },
+    "feature_maps": {"first_maps_error": pytest.approx(0, abs=1e-5)},
+    "mnist_mlp": {"num_parameters": 784 * 300 + 300 + 300 * 100 + 100 + 100 * 10 + 10},
+    "vanishing_gradients": {
+        "he_signal_ratio": pytest.approx(1, abs=0.1),
+        "glorot_signal_ratio": pytest.approx(1, abs=0.1),
+    },
+    "weight_sharing": {
+        "dense_num_weights": 785 * 12 * 12 * 8,
+        "local_num_weights": 26 * 12 * 12 * 8,
+        "convolution_num_weights": 26 * 8,
+        "local_num_connections": 25 * 12 * 12 * 8,
+        "convolution_num_connections": 25 * 12 * 12 * 8,
+        "convolution_num_parameters": 26 * 8 + (6 * 6 * 8 + 1) * 10,
+        "small_dense_num_parameters": 785 * 4 + 5 * 10,
+        "convolution_matrix_error": pytest.approx(0, abs=1e-5),
+        "local_matrix_error": pytest.approx(0, abs=1e-5),
+        "convolution_shift_error": pytest.approx(0, abs=1e-6),
+    },
 }
 
 
@@ -148,6 +186,85 @@ def test_function_fitting_fits_a_function_of_the_user(tmp_path):
     done = experiment("function_fitting", "--quick", "--function", "sin(x1)*x2", "--hidden-sizes", 8, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert read(tmp_path, "summary")["function_8_train_median"] < 1e-2
+
+
+def test_feature_maps_looks_into_the_first_net_of_a_run(tmp_path, three_nets):
+    done = experiment("feature_maps", "--quick", "--run", three_nets, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    summary = read(tmp_path / "run", "summary")
+    module, variables = feature_maps.load_net(three_nets)
+    validation = datasets.mnist().validation
+    logits = module.apply(variables, mnist_cnn.scale(jnp.asarray(validation.inputs[:400])), train=False)
+    assert summary["validation_accuracy"] == pytest.approx(metrics.accuracy(logits, validation.targets[:400]))
+    assert summary["first_maps_error"] < 1e-5
+    kernel = run.load(three_nets)[1].params["Conv_0"]["kernel"][0]
+    np.testing.assert_array_equal(variables["params"]["Conv_0"]["kernel"], kernel)
+
+
+def test_feature_maps_refuses_runs_of_something_else(tmp_path, clothes):
+    with pytest.raises(BadUsageError, match="is no run of mnist_cnn on mnist"):
+        feature_maps.load_net(clothes)
+    with pytest.raises(BadUsageError, match="is no folder of a run with a checkpoint"):
+        feature_maps.load_net(tmp_path)
+
+
+def test_vanishing_gradients_builds_the_net_that_mlp_builds():
+    config = vanishing_gradients.Config(width=6, num_seeds=1)
+    inputs, key = jax.random.normal(jax.random.key(0), (9, 5)), jax.random.key(1)
+    for place, activation in enumerate((jax.nn.sigmoid, jnp.tanh, jax.nn.relu)):
+        for batch_norm in (False, True):
+            setting = vanishing_gradients.Setting(jnp.array(place), jnp.array(1), jnp.array(0.1), key)
+            deep = vanishing_gradients.make_model(config, 4, batch_norm, setting)
+            params, state = deep.init(key, inputs)
+            hidden = [params["first"], *(jax.tree.map(lambda leaf, r=r: leaf[r], params["hidden"]) for r in range(3))]
+            statistics = [state["first"], *(jax.tree.map(lambda leaf, r=r: leaf[r], state["hidden"]) for r in range(3))]
+            plain = mlp([6] * 4, 10, activation=activation, batch_norm=batch_norm)
+            expected, _ = plain.apply([*hidden, params["last"]], statistics, inputs, key)
+            np.testing.assert_allclose(deep.apply(params, state, inputs, key)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config_class", "setting", "message"),
+    [
+        (mnist_mlp.Config, {"hidden_sizes": (0,)}, "--hidden-sizes must be in 1 ... 10000, not (0,)"),
+        (mnist_mlp.Config, {"learning_rate": 0.0}, "--learning-rate must be finite and above 0, not 0.0"),
+        (mnist_mlp.Config, {"num_train": 55_001}, "--num-train must be in 100 ... 55000, not 55001"),
+        (mnist_mlp.Config, {"epochs": 0}, "--epochs must be in 1 ... 1000, not 0"),
+        (
+            weight_sharing.Config,
+            {"train_sizes": (100, 100)},
+            "--train-sizes must be in 50 ... 55000, at least one",
+        ),
+        (weight_sharing.Config, {"max_shift": 1}, "--max-shift must be in 2 ... 14, not 1"),
+        (weight_sharing.Config, {"learning_rate": 2.0}, "--learning-rate must be above 0, at most 1, not 2.0"),
+        (vanishing_gradients.Config, {"depths": (1, 5)}, "--depths must be in 2 ... 100, at least one, all different"),
+        (vanishing_gradients.Config, {"learning_rates": (-1.0,)}, "--learning-rates must be in (0, 10], at least one"),
+        (vanishing_gradients.Config, {"num_steps": 100}, "--num-steps must be a multiple of 3, not 100"),
+        (overfitting.Config, {"num_train": 10}, "--num-train must be in 50 ... 10000, not 10"),
+        (overfitting.Config, {"epochs": 7}, "--epochs must be a multiple of --eval-every 5, at most 10000, not 7"),
+        (overfitting.Config, {"patience": 0}, "--patience must be 1 or more, not 0"),
+        (optimizers.Config, {"optimizers": ("sgd", "sgd")}, "--optimizers must be at least one, all different"),
+        (optimizers.Config, {"learning_rates": (0.1, 0.01)}, "--learning-rates must be above 0, finite, rising"),
+        (optimizers.Config, {"num_steps": 30}, "--num-steps must be a multiple of --eval-every 25, at most"),
+        (optimizers.Config, {"target": 0.0}, "--target must be above 0, finite, not 0.0"),
+        (feature_maps.Config, {"num_embedded": 6000}, "--num-embedded must be in 100 ... --num-images 5000, not 6000"),
+        *(
+            (module.Config, {"num_seeds": 0}, "--num-seeds must be in 1 ... 100, not 0")
+            for module in (mnist_mlp, weight_sharing, vanishing_gradients, overfitting, optimizers)
+        ),
+    ],
+)
+def test_experiments_refuse(config_class, setting, message):
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        config_class(**setting)
+
+
+def test_optimizers_that_all_diverge_say_so(tmp_path):
+    arguments = ["--quick", "--optimizers", "sgd", "--learning-rates", "1e30", "--out", tmp_path / "run"]
+    done = experiment("optimizers", *arguments)
+    assert done.returncode == 1
+    assert "sgd diverges at all --learning-rates: give lower ones" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_mnist_cnn_trains_several_nets_and_each_as_if_alone(tmp_path, three_nets):

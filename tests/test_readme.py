@@ -29,3 +29,13 @@ def test_every_public_name_is_listed():
     for path in (ROOT / "jaxnn").rglob("*.py"):
         public = re.findall(r"^(?:def|class) ([A-Za-z]\w*)", path.read_text(), re.MULTILINE)
         assert set(public) <= listed, path
+
+
+def test_the_gallery_shows_every_experiment_in_pictures_that_are_small():
+    page = (ROOT / "docs" / "gallery.md").read_text()
+    shown = re.findall(r"^### (\w+)$", page, re.MULTILINE)
+    assert sorted(shown) == sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
+    pictures = re.findall(r"\]\((gallery/.*?)\)", page)
+    assert {f"gallery/{path.name}" for path in (ROOT / "docs" / "gallery").iterdir()} == set(pictures)
+    assert sum((ROOT / "docs" / picture).stat().st_size for picture in pictures) < 3_000_000
+    assert set(re.findall(r"docs/gallery/[\w.]+", README)) <= {f"docs/{picture}" for picture in pictures}

@@ -185,7 +185,7 @@ def lines(
 
     Of y [runs, len(x)], the mean is drawn, ± one standard deviation shaded.
     """
-    figure, axes = _panels(len(panels), num_columns, size=(5, 3.4))
+    figure, axes = _panels(len(panels), num_columns, size=(5.0, 3.4))
     for axis, (title, content) in zip(axes, panels.items(), strict=True):
         for label, (x, y) in content.items():
             y = np.ma.masked_invalid(np.atleast_2d(np.asarray(y)))
@@ -195,6 +195,8 @@ def lines(
                 sd = y.std(axis=0, ddof=1)
                 axis.fill_between(x, mean - sd, mean + sd, color=line.get_color(), alpha=0.2, linewidth=0)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        if "x" not in log and all(np.asarray(x).dtype.kind == "i" for x, _ in content.values()):
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set(**{f"{name}scale": "log" for name in log})
         axis.grid(alpha=0.3)
         if len(content) > 6:
@@ -268,7 +270,7 @@ def points(panels: Mapping[str, tuple], *, xlabel: str = "", ylabel: str = "") -
 
 def classes(panels: Mapping[str, Values], labels, class_names: Sequence[str]) -> Figure:
     """A panel per title: points [number, 2] in the colours of their classes, whose names stand at their medians."""
-    figure, axes = _panels(len(panels), len(panels), size=(5, 4.6))
+    figure, axes = _panels(len(panels), len(panels), size=(5.0, 4.6))
     labels = np.asarray(labels)
     for axis, (title, spots) in zip(axes, panels.items(), strict=True):
         axis.scatter(*np.transpose(spots), c=labels, cmap="tab10", vmin=0, vmax=9, s=6)
@@ -323,16 +325,19 @@ def tables(
     label: str = "",
     limits: tuple[float, float] | None = None,
 ) -> Figure:
-    """A panel per title: numbers [rows, columns], each on the colour of its value; `limits` bound the colours."""
-    size = 1.2 + 0.55 * len(columns), 0.9 + 0.32 * len(rows)
+    """A panel per title: of values [rows, columns, runs], mean ± sd on the colour of the mean, which `limits` bound."""
+    means = {title: np.mean(values, axis=-1) for title, values in panels.items()}
+    size = 1.2 + 0.7 * len(columns), 0.9 + 0.4 * len(rows)
     figure = Figure(figsize=(size[0] * len(panels) + 2, size[1]), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    low, high = limits or (min(map(np.min, panels.values())), max(map(np.max, panels.values())))
-    for axis, (title, values) in zip(axes, panels.items(), strict=True):
+    low, high = limits or (min(map(np.min, means.values())), max(map(np.max, means.values())))
+    for axis, (title, values) in zip(axes, means.items(), strict=True):
         image = axis.imshow(values, cmap="viridis", vmin=low, vmax=high, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
+            runs = np.asarray(panels[title][row][column])
+            text = f"{value:.2f}" + (f"\n± {runs.std(ddof=1):.2f}" if len(runs) > 1 else "")
             colour = "black" if value > (low + high) / 2 else "white"
-            axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+            axis.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
         axis.set(title=title, xlabel=xlabel)
         axis.set_xticks(range(len(columns)), columns)
         axis.set_yticks(range(len(rows)), rows)

@@ -22,6 +22,41 @@ def test_image_grid_shows_every_image_with_its_title():
     assert [axis.title.get_color() for axis in axes[:4]] == ["black", "black", "crimson", "black"]
 
 
+def test_image_grid_of_any_sizes_with_0_in_the_middle_of_the_colours():
+    axes = draws(plots.image_grid([np.array([[-3.0, 1.0]]), np.ones((5, 5, 1))], ["a", "b"], signed=True))
+    assert [axis.images[0].get_clim() for axis in axes[:2]] == [(-3, 3), (-1, 1)]
+
+
+def test_lines_of_several_runs_show_their_mean_and_deviation():
+    runs = np.array([[1.0, 2.0, np.nan], [3.0, 6.0, 5.0]])
+    (axis,) = draws(plots.lines({"loss": {"net": (np.arange(3), runs), "other": (np.arange(3), runs[1])}}))
+    np.testing.assert_array_equal(axis.lines[0].get_ydata(), [2, 4, 5])
+    (band,) = axis.collections
+    assert np.isclose(band.get_paths()[0].vertices[:, 1].max(), 4 + np.sqrt(8))
+
+
+def test_tables_write_mean_and_deviation():
+    figure = plots.tables(
+        {"a": np.array([[[0.25, 0.75]], [[1.0, 1.0]]])}, rows=["x", "y"], columns=["1"], limits=(0.0, 1.0)
+    )
+    assert [text.get_text() for text in draws(figure)[0].texts] == ["0.50\n± 0.35", "1.00\n± 0.00"]
+    (axis, _) = draws(plots.tables({"a": np.array([[[0.25]]])}, rows=["x"], columns=["1"]))
+    assert [text.get_text() for text in axis.texts] == ["0.25"]
+
+
+def test_classes_stand_at_their_medians():
+    spots = np.array([[0.0, 0.0], [2.0, 2.0], [5.0, 1.0]])
+    (axis,) = draws(plots.classes({"plane": spots}, [0, 0, 2], ["a", "b", "c"]))
+    assert [(text.get_text(), text.get_position()) for text in axis.texts] == [("a", (1, 1)), ("c", (5, 1))]
+
+
+def test_spread_shows_each_value_and_the_median():
+    columns = {"a": np.array([1.0, 2.0, 9.0]), "b": np.array([4.0, 5.0, 6.0])}
+    (axis,) = draws(plots.spread({"errors": columns}, ylabel="error", marks={"other": {"errors": [3.0, None]}}))
+    assert [line.get_ydata().tolist() for line in axis.lines[1:4:2]] == [[2, 2], [5, 5]]
+    assert axis.get_legend_handles_labels()[1] == ["other"]
+
+
 def test_curves_show_each_run_and_the_mean():
     values = RNG.uniform(size=(3, 5))
     (loss, accuracy) = draws(plots.curves(range(5), {"loss": values, "accuracy": values[:1]}))
