@@ -101,7 +101,7 @@ SECTIONS = {  # of the deck: of each experiment its pictures, and what each show
         },
         "overfitting": {
             "learning_curves": "Losses on the training digits and on others (page 20).",
-            "test_errors": "What each cure is worth.",
+            "test_set": "What each cure is worth: a dot for each of ten nets.",
         },
         "optimizers": {
             "learning_rates": "Every optimizer has a best learning rate, and a range that works (page 20).",

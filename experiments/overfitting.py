@@ -55,7 +55,7 @@ class Config:
     """Data and trainings."""
 
     num_train: int = 1000  # digits to learn from, others for each seed
-    epochs: int = 100  # passes over them
+    epochs: int = 60  # passes over them
     eval_every: int = 5  # epochs between two looks at the validation images
     patience: int = 4  # early stopping after so many looks without a better one
     data_dir: Path | None = None  # data folder; None is $JAXNN_DATA_DIR, else ~/.cache/jaxnn
@@ -108,7 +108,7 @@ def train(config: Config, run: Run, name: str, own: Batch, validation: Batch, re
     """The nets of all seeds side by side; `own` has the digits of each [seeds, num_train, ...]."""
     cure = CURES[name]
     model = models.mlp(HIDDEN_SIZES, 10, dropout=cure.dropout)
-    optimizer = optax.sgd(0.05, momentum=0.9)
+    optimizer = optax.sgd(optax.cosine_decay_schedule(0.05, config.epochs * (config.num_train // 50)), momentum=0.9)
     loss_fn = make_loss(cure, model)
 
     def init(key):
@@ -160,32 +160,37 @@ def main(config: Config, run: Run) -> dict:
             report_more = lambda done, before=number * config.epochs, **values: report(before + done, **values)  # noqa: E731
             nets[name], courses[name] = train(config, run, name, own, data.validation, report_more)
     on_own, on_test = jax.jit(jax.vmap(evaluate)), jax.jit(jax.vmap(evaluate, (0, None)))
-    train_accuracies = {name: np.asarray(on_own(net.params, own), float)[:, 1] for name, net in nets.items()}
-    test_accuracies = {name: np.asarray(on_test(net.params, data.test), float)[:, 1] for name, net in nets.items()}
-    draw(config, run, courses, test_accuracies)
-    return summarize(config, train_accuracies, test_accuracies)
+    ends = {
+        name: np.asarray(jnp.stack([on_own(net.params, own), on_test(net.params, data.test)], axis=1), float)
+        for name, net in nets.items()
+    }
+    draw(config, run, courses, ends)
+    return summarize(config, ends)
 
 
-def draw(config: Config, run: Run, courses, test_accuracies):
-    """The loss on both kinds of digits during the trainings; the accuracies on the test set at the end."""
+def draw(config: Config, run: Run, courses, ends):
+    """The loss on both kinds of digits during the trainings; errors and losses on the test set at the end."""
     epochs = np.arange(config.eval_every, config.epochs + 1, config.eval_every)
     panels = {
         name: {"training digits": (epochs, course[:, :, 0, 0]), "validation digits": (epochs, course[:, :, 1, 0])}
         for name, course in courses.items()
     }
     run.save_figure("learning_curves", plots.lines(panels, num_columns=4, xlabel="epoch", ylabel="loss", log="y"))
-    title = f"{config.num_train:,} training digits, {config.num_seeds} nets each"
-    errors = {title: {name: 1 - values for name, values in test_accuracies.items()}}
-    run.save_figure("test_errors", plots.spread(errors, ylabel="test error"))
+    panels = {
+        "share of errors on the test set": {name: 1 - end[:, 1, 1] for name, end in ends.items()},
+        "loss on the test set": {name: end[:, 1, 0] for name, end in ends.items()},
+    }
+    run.save_figure("test_set", plots.spread(panels, ylabel=""))
 
 
-def summarize(config: Config, train_accuracies, test_accuracies) -> dict:
-    """Mean and deviation of each cure's test accuracy, gap to the training digits, and gain over nothing, by seed."""
+def summarize(config: Config, ends) -> dict:
+    """Of each cure, mean ± sd: test accuracy and loss, gap to the training digits, gain over nothing seed by seed."""
     summary: dict[str, int | float | None] = {"num_seeds": config.num_seeds, "num_train": config.num_train}
-    for name, values in test_accuracies.items():
-        columns = {"test_accuracy": values, "gap": train_accuracies[name] - values}
+    for name, end in ends.items():
+        (_, train_accuracy), (test_loss, test_accuracy) = np.moveaxis(end, 0, -1)
+        columns = {"test_accuracy": test_accuracy, "test_loss": test_loss, "gap": train_accuracy - test_accuracy}
         if name != "nothing":
-            columns["gain"] = values - test_accuracies["nothing"]
+            columns["gain"] = test_accuracy - ends["nothing"][:, 1, 1]
         for column, numbers in columns.items():
             key = f"{name.replace(' ', '_')}_{column}"
             summary[key] = numbers.mean().item()

@@ -236,7 +236,6 @@ def test_vanishing_gradients_builds_the_net_that_mlp_builds():
             "--train-sizes must be in 50 ... 55000, at least one",
         ),
         (weight_sharing.Config, {"max_shift": 1}, "--max-shift must be in 2 ... 14, not 1"),
-        (weight_sharing.Config, {"learning_rate": 2.0}, "--learning-rate must be above 0, at most 1, not 2.0"),
         (vanishing_gradients.Config, {"depths": (1, 5)}, "--depths must be in 2 ... 100, at least one, all different"),
         (vanishing_gradients.Config, {"learning_rates": (-1.0,)}, "--learning-rates must be in (0, 10], at least one"),
         (vanishing_gradients.Config, {"num_steps": 100}, "--num-steps must be a multiple of 3, not 100"),

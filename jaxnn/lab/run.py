@@ -238,7 +238,8 @@ class Run:
                 name.replace("_", " "): f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
                 for name, value in values.items()
             }
-            return "  ".join([f"{rate:,.0f} {unit}/s", *(f"{name} {number}" for name, number in numbers.items())])
+            speed = f"{rate:,.{0 if rate >= 10 else 1}f} {unit}/s"
+            return "  ".join([speed, *(f"{name} {number}" for name, number in numbers.items())])
 
         if not self._console.is_terminal:
             yield lambda done, **values: self._console.print(f"{done / total:4.0%}  {describe(done, values)}")
