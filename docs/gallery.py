@@ -15,6 +15,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "runs" / "gallery"
 PICTURES = ROOT / "docs" / "gallery"
+LOOK_INTO_A_RUN = "predict", "feature_maps"  # of mnist_cnn
 MAX_WIDTH, MAX_HEIGHT, MAX_BYTES = 900, 1200, 3_000_000
 
 SECTIONS = {  # of the deck: of each experiment its pictures, and what each shows
@@ -131,12 +132,14 @@ def main():
 def run(name: str):
     """Runs an experiment as it is by default, unless that was done since the code was changed."""
     folder = RUNS / name
-    summary, code = folder / "summary.json", [*(ROOT / "jaxnn").rglob("*.py"), ROOT / "experiments" / f"{name}.py"]
-    if summary.exists() and summary.stat().st_mtime > max(path.stat().st_mtime for path in code):
+    summary, sources = folder / "summary.json", [*(ROOT / "jaxnn").rglob("*.py"), ROOT / "experiments" / f"{name}.py"]
+    if name in LOOK_INTO_A_RUN:
+        sources.append(RUNS / "mnist_cnn" / "summary.json")
+    if summary.exists() and summary.stat().st_mtime > max(path.stat().st_mtime for path in sources):
         return
     shutil.rmtree(folder, ignore_errors=True)
-    needs_net = ["--run", RUNS.relative_to(ROOT) / "mnist_cnn"] if name in ("predict", "feature_maps") else []
-    command = [sys.executable, "-m", "experiments", name, "--out", RUNS.relative_to(ROOT) / name, *needs_net]
+    arguments = ["--run", RUNS.relative_to(ROOT) / "mnist_cnn"] if name in LOOK_INTO_A_RUN else []
+    command = [sys.executable, "-m", "experiments", name, "--out", folder.relative_to(ROOT), *arguments]
     subprocess.run(command, cwd=ROOT, check=True)
 
 
@@ -160,7 +163,8 @@ def introduction() -> str:
 def describe(name: str, pictures: dict[str, str]) -> str:
     """The part of the page about one experiment."""
     docstring = ast.get_docstring(ast.parse((ROOT / "experiments" / f"{name}.py").read_text()))
-    parts = [f"### {name}", docstring.partition("\n")[0], f"    make experiment NAME={name}"]
+    arguments = ' ARGS="--run runs/gallery/mnist_cnn"' if name in LOOK_INTO_A_RUN else ""
+    parts = [f"### {name}", docstring.partition("\n")[0], f"    make experiment NAME={name}{arguments}"]
     for picture, caption in pictures.items():
         shrink(RUNS / name / "figures" / f"{picture}.png", PICTURES / f"{name}_{picture}.png")
         parts.append(f"{caption}\n\n![{caption}](gallery/{name}_{picture}.png)")

@@ -31,13 +31,13 @@ from jaxnn.lab.run import Run, start  # noqa: E402
 
 MODES = ("full", "same", "valid")
 FILTERS = {
-    "blur": jnp.outer(jnp.array([1, 4, 6, 4, 1.0]), jnp.array([1, 4, 6, 4, 1.0])) / 256,
-    "sharpen": jnp.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0.0]]),
-    "edges": jnp.array([[0, 1, 0], [1, -4, 1], [0, 1, 0.0]]),
-    "upright edges": jnp.array([[1, 0, -1], [2, 0, -2], [1, 0, -1.0]]),
-    "level edges": jnp.array([[1, 2, 1], [0, 0, 0], [-1, -2, -1.0]]),
+    "blur": np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256,
+    "sharpen": np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]]),
+    "edges": np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]]),
+    "upright edges": np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]]),
+    "level edges": np.array([[1, 2, 1], [0, 0, 0], [-1, -2, -1]]),
 }
-LETTER = jnp.array([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 0, 0], [1, 0, 0.0]])  # an F, which tells flips and turns
+LETTER = np.array([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 0, 0], [1, 0, 0]])  # an F, which tells flips and turns
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,12 @@ def check_laws(config: Config) -> dict:
 
 
 def draw_letter(run: Run):
-    """One dot: the convolution puts the kernel there, the correlation puts it there upside down and mirrored."""
+    """On each dot the convolution puts the kernel, and the correlation the kernel upside down and mirrored."""
+    letter = jnp.asarray(LETTER, float)
     dots = jnp.zeros((12, 12)).at[3, 3].set(1).at[8, 8].set(1)
-    pictures = {"picture": dots, "kernel": LETTER}
-    pictures |= {f"convolution,\n{mode}": convolve2d(dots, LETTER, mode=mode) for mode in MODES}
-    pictures |= {f"correlation,\n{mode}": correlate2d(dots, LETTER, mode=mode) for mode in MODES}
+    pictures = {"picture": dots, "kernel": letter}
+    pictures |= {f"convolution,\n{mode}": convolve2d(dots, letter, mode=mode) for mode in MODES}
+    pictures |= {f"correlation,\n{mode}": correlate2d(dots, letter, mode=mode) for mode in MODES}
     titles = [f"{title}\n{image.shape[0]}x{image.shape[1]}" for title, image in pictures.items()]
     run.save_figure("convolution_and_correlation", plots.image_grid(list(pictures.values()), titles, num_columns=8))
 
@@ -142,7 +143,8 @@ def draw_filters(config: Config, run: Run):
     run.record(data_sha256=datasets.SHA256["mnist"])
     images, titles = [], []
     for digit in train.inputs[: config.num_digits, :, :, 0] / 255:
-        images += [digit, *(convolve2d(digit, kernel, mode="same") for kernel in FILTERS.values())]
+        digit = jnp.asarray(digit)
+        images += [digit, *(convolve2d(digit, jnp.asarray(kernel, float), mode="same") for kernel in FILTERS.values())]
         titles += ["digit", *FILTERS]
     figure = plots.image_grid(images, titles, num_columns=1 + len(FILTERS), signed=True)
     run.save_figure("filters", figure)

@@ -53,7 +53,7 @@ class Config:
 
 
 def load_net(folder: Path):
-    """The module of a run of mnist_cnn, and the variables of its first net that has not diverged."""
+    """The module of a run of mnist_cnn, the variables of its first net that is left, the images that it held out."""
     try:
         config, nets = run.load(folder)
     except CheckpointError as error:
@@ -65,7 +65,7 @@ def load_net(folder: Path):
     module = cnn.CNN(config.channels, hidden_size=config.hidden_size, batch_norm=config.batch_norm)
     first = int(np.argmin(nets.failed))
     params, state = jax.tree.map(lambda leaf: leaf[first], (nets.params, nets.state))
-    return module, {"params": params, **state}
+    return module, {"params": params, **state}, config.num_validation
 
 
 def train_net(config: Config, train: Batch):
@@ -102,13 +102,19 @@ def look_inside(module: nn.Module, variables, images):
 
 def main(config: Config, this: run.Run) -> dict:
     """Draws kernels, maps, patches, reasons and the embedding of the last layer."""
-    data = datasets.mnist(config.data_dir)
     this.record(data_sha256=datasets.SHA256["mnist"])
     if config.run is None:
         this.say(f"training a net for {config.num_steps:,} steps")
-    module, variables = train_net(config, jax.device_put(data.train)) if config.run is None else load_net(config.run)
-    images, labels = scale(jnp.asarray(data.validation.inputs[: config.num_images])), data.validation.targets
-    labels = labels[: config.num_images]
+        data = datasets.mnist(config.data_dir)
+        module, variables = train_net(config, jax.device_put(data.train))
+    else:
+        module, variables, num_validation = load_net(config.run)
+        data = datasets.mnist(config.data_dir, num_validation=num_validation)
+    if config.num_images > len(data.validation.targets):
+        few = f"{config.run} held out {len(data.validation.targets)} images that its nets have not learned from"
+        raise BadUsageError(f"--num-images {config.num_images} are too many: {few}")
+    images = scale(jnp.asarray(data.validation.inputs[: config.num_images]))
+    labels = data.validation.targets[: config.num_images]
     logits, layers = jax.jit(look_inside, static_argnums=0)(module, variables, images)
     shown = [int(np.argmax(labels == digit)) for digit in range(10)]  # the first image of each digit
     draw_kernels(this, variables["params"])

@@ -32,7 +32,7 @@ from jaxnn.lab.config import BadUsageError, require  # noqa: E402
 from jaxnn.lab.run import Run, start  # noqa: E402
 from jaxnn.types import Batch  # noqa: E402
 
-PLANE = {"weight": jnp.array([[2.0], [8.0]]), "bias": jnp.zeros(1)}
+PLANE = {"weight": np.array([[2.0], [8.0]]), "bias": np.zeros(1)}
 MODEL = models.linear(1)
 
 

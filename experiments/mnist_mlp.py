@@ -11,6 +11,7 @@ Expect: ?
 Time:   4 min
 """
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -108,31 +109,28 @@ def train(config: Config, run: Run, name: str, recipe: Recipe, data: datasets.Sp
 
     seeds = range(config.seed, config.seed + config.num_seeds)
     nets = jax.jit(jax.vmap(init))(jax.vmap(jax.random.key)(jnp.array(seeds)))
+    advice = "" if name == "modern" else ": give a lower --learning-rate"
     run.say(f"{name}: {len(seeds)} nets, {recipe.epochs} epochs of {steps_per_epoch:,} steps")
-    accuracies = []
+    courses = []
     with run.progress(recipe.epochs * steps_per_epoch, unit="steps of each") as report:
         for epoch in range(1, recipe.epochs + 1):
             nets, steps = train_epoch(nets, data.train)
             loss = np.asarray(steps["loss"]).mean(axis=1)
-            if not np.isfinite(loss).all():
-                raise RunFailedError(f"{name} diverged in epoch {epoch}: give a lower --learning-rate")
-            accuracies.append(measure(recipe, nets, data.validation))
-            for seed, value, accuracy in zip(seeds, loss, accuracies[-1], strict=True):
+            if (nets.step < epoch * steps_per_epoch).any():
+                raise RunFailedError(f"{name} diverged in epoch {epoch}: loss or gradient is no longer finite{advice}")
+            courses.append(np.asarray(accuracies(recipe.model.apply, nets, data.validation), float))
+            for seed, value, accuracy in zip(seeds, loss, courses[-1], strict=True):
                 row = {"train_loss": value.item(), "validation_accuracy": accuracy.item()}
                 run.log(recipe=name, epoch=epoch, seed=seed, **row)
-            report(epoch * steps_per_epoch, epoch=epoch, loss=loss.mean(), val_accuracy=accuracies[-1].mean())
-    return nets, np.stack(accuracies, axis=1)
+            report(epoch * steps_per_epoch, epoch=epoch, loss=loss.mean(), val_accuracy=courses[-1].mean())
+    return nets, np.stack(courses, axis=1)
 
 
-def measure(recipe: Recipe, nets, batch) -> np.ndarray:
-    """The accuracy of each net, on all examples of the batch."""
-
-    @jax.jit
-    def accuracies(nets, batch):
-        logits = jax.vmap(lambda net: recipe.model.apply(net.params, net.state, flatten(batch.inputs))[0])(nets)
-        return jax.vmap(metrics.accuracy, (0, None))(logits, batch.targets)
-
-    return np.asarray(accuracies(nets, batch), float)
+@functools.partial(jax.jit, static_argnames="apply")
+def accuracies(apply, nets, batch):
+    """Of each net, on all examples of the batch."""
+    logits = jax.vmap(lambda net: apply(net.params, net.state, flatten(batch.inputs))[0])(nets)
+    return jax.vmap(metrics.accuracy, (0, None))(logits, batch.targets)
 
 
 def main(config: Config, run: Run) -> dict:
@@ -149,7 +147,10 @@ def main(config: Config, run: Run) -> dict:
     errors = {name: (np.arange(1, course.shape[1] + 1), 1 - course) for name, course in courses.items()}
     panel = {f"error on validation images, {config.num_seeds} nets each": errors}
     run.save_figure("learning_curves", plots.lines(panel, xlabel="epoch", log="y"))
-    found = {name: measure(recipe, nets[name], data.test) for name, recipe in recipes.items()}
+    found = {
+        name: np.asarray(accuracies(recipe.model.apply, nets[name], data.test), float)
+        for name, recipe in recipes.items()
+    }
     found |= {f"{name}_minus_relu": found[name] - found["relu"] for name in ("tanh", "modern")}  # seed by seed
     summary = {}
     for name, values in found.items():

@@ -26,10 +26,10 @@ from jaxnn.lab.config import require  # noqa: E402
 from jaxnn.lab.run import Run, start  # noqa: E402
 
 ACTIVATIONS = {"identity": lambda x: x, "logistic": jax.nn.sigmoid, "tanh": jnp.tanh, "ReLU": jax.nn.relu}
-NEURON = {"weight": jnp.array([[0.4], [1.6]]), "bias": jnp.zeros(1)}
+NEURON = {"weight": np.array([[0.4], [1.6]]), "bias": np.zeros(1)}
 THREE_UNITS = [  # page 8; the text of the deck has 1.3 where it prints and draws 1.5, and there is no output bias
-    {"weight": jnp.array([[0.98, 1.8, 0.67], [-1.3, 0.2, 1.5]]), "bias": jnp.array([-3.5, 3.4, -3.5])},
-    {"weight": jnp.array([[-7.7], [7.4], [-7.6]]), "bias": jnp.zeros(1)},
+    {"weight": np.array([[0.98, 1.8, 0.67], [-1.3, 0.2, 1.5]]), "bias": np.array([-3.5, 3.4, -3.5])},
+    {"weight": np.array([[-7.7], [7.4], [-7.6]]), "bias": np.zeros(1)},
 ]
 
 

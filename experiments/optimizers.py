@@ -72,7 +72,8 @@ class Config:
         require(self, "target", 0 < self.target < math.inf, "above 0, finite")
         require(self, "num_tuning_seeds", 1 <= self.num_tuning_seeds <= 100, "in 1 ... 100")
         require(self, "num_seeds", 1 <= self.num_seeds <= 100, "in 1 ... 100")
-        require(self, "seed", 0 <= self.seed < 2**30, "in 0 ... 1073741823")
+        last_seed = 2**30 - self.num_seeds  # those above belong to the grid
+        require(self, "seed", 0 <= self.seed <= last_seed, f"in 0 ... {last_seed}")
 
 
 def flatten(images):
@@ -110,28 +111,46 @@ def make_program(config: Config, name: Optimizer, num_looks: int):
     return jax.jit(jax.vmap(over_seeds, (0, None, None, None)))
 
 
-def tune(config: Config, run: Run, data: datasets.Splits) -> dict[str, float]:
-    """The learning rate of each optimizer whose nets have the lowest mean loss in the end."""
-    rates, best, courses = jnp.array(config.learning_rates), {}, {}
+def tune(config: Config, run: Run, data: datasets.Splits) -> tuple[dict[str, float], dict[str, float]]:
+    """The learning rate of each optimizer whose nets end with the lowest mean loss, and the seconds that a step took.
+
+    These are per net, while all nets of the grid learn side by side.
+    """
+    best, seconds, courses = {}, {}, {}
     keys = jax.vmap(jax.random.key)(2**30 + jnp.arange(config.num_tuning_seeds))
-    num_nets = len(rates) * config.num_tuning_seeds
+    arguments = jnp.array(config.learning_rates), keys, data.train, data.validation
+    num_nets = len(config.learning_rates) * config.num_tuning_seeds
     with run.progress(len(config.optimizers) * num_nets, unit="nets") as report:
         for number, name in enumerate(config.optimizers, 1):
-            _, course = make_program(config, name, 1)(rates, keys, data.train, data.validation)
+            program = make_program(config, name, 1).lower(*arguments).compile()
+            began = time.perf_counter()
+            _, course = jax.block_until_ready(program(*arguments))
+            seconds[name] = (time.perf_counter() - began) / num_nets / config.num_steps
             courses[name] = np.asarray(course, float)[..., 0].T  # [seeds, rates]
             found = courses[name].mean(axis=0)
             if not np.isfinite(found).any():
                 raise RunFailedError(f"{name} diverges at all --learning-rates: give lower ones")
             best[name] = config.learning_rates[int(np.argmin(found))]
             for rate, loss in zip(config.learning_rates, found.tolist(), strict=True):
-                run.log(optimizer=name, learning_rate=rate, validation_loss=loss if math.isfinite(loss) else None)
+                run.log(optimizer=name, learning_rate=rate, validation_loss=finite(loss))
             report(number * num_nets)
-            run.say(f"{name}: best at {best[name]:g}")
-    panel = {name: (config.learning_rates, course) for name, course in courses.items()}
+            at_an_end = best[name] in (config.learning_rates[0], config.learning_rates[-1])
+            run.say(f"{name}: best at {best[name]:g}{', an end of the grid' if at_an_end else ''}")
+    panel = {name: (config.learning_rates, complete(course)) for name, course in courses.items()}
     title = f"after {config.num_steps:,} steps"
     figure = plots.lines({title: panel}, xlabel="learning rate", ylabel="loss on validation images", log="xy")
     run.save_figure("learning_rates", figure)
-    return best
+    return best, seconds
+
+
+def finite(number: float) -> float | None:
+    """The number, or None for what JSON does not have."""
+    return number if math.isfinite(number) else None
+
+
+def complete(course: np.ndarray) -> np.ndarray:
+    """The losses [nets, points] where no net has diverged, else NaN: a gap in the picture."""
+    return np.where(np.isfinite(course).all(axis=0), course, np.nan)
 
 
 def main(config: Config, run: Run) -> dict:
@@ -140,22 +159,19 @@ def main(config: Config, run: Run) -> dict:
     data = jax.device_put(data._replace(train=jax.tree.map(lambda leaf: leaf[: config.num_train], data.train)))
     run.record(data_sha256=datasets.SHA256["mnist"])
     run.say(f"each optimizer at {len(config.learning_rates)} learning rates")
-    best = tune(config, run, data)
+    best, seconds = tune(config, run, data)
     keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.num_seeds))
     num_looks = config.num_steps // config.eval_every
-    nets, courses, seconds = {}, {}, {}
+    nets, courses = {}, {}
     run.say("the race, each at its best")
     with run.progress(len(config.optimizers) * config.num_seeds, unit="nets") as report:
         for number, name in enumerate(config.optimizers, 1):
-            arguments = jnp.array([best[name]]), keys, data.train, data.validation
-            program = make_program(config, name, num_looks).lower(*arguments).compile()
-            began = time.perf_counter()
-            params, course = jax.block_until_ready(program(*arguments))
-            seconds[name] = (time.perf_counter() - began) / config.num_seeds / config.num_steps
+            program = make_program(config, name, num_looks)
+            params, course = program(jnp.array([best[name]]), keys, data.train, data.validation)
             nets[name], courses[name] = jax.tree.map(lambda leaf: leaf[0], params), np.asarray(course[0], float)
             for seed, losses_of_net in enumerate(courses[name].tolist(), config.seed):
-                finite = [loss if math.isfinite(loss) else None for loss in losses_of_net]
-                run.log(optimizer=name, learning_rate=best[name], seed=seed, validation_losses=finite)
+                row = {"validation_losses": [finite(loss) for loss in losses_of_net]}
+                run.log(optimizer=name, learning_rate=best[name], seed=seed, **row)
             report(number * config.num_seeds)
             run.say(f"{name}: loss {courses[name][:, -1].mean():.4f} on validation images")
     draw(config, run, courses)
@@ -176,32 +192,42 @@ def accuracies(nets, test) -> dict[str, np.ndarray]:
 def draw(config: Config, run: Run, courses):
     """The losses on validation images, step by step."""
     steps = np.arange(config.eval_every, config.num_steps + 1, config.eval_every)
-    panel = {name: (steps, course) for name, course in courses.items()}
+    panel = {name: (steps, complete(course)) for name, course in courses.items()}
     title = f"each at its best learning rate, {config.num_seeds} nets"
     figure = plots.lines({title: panel}, xlabel="step", ylabel="loss on validation images", log="y")
     run.save_figure("race", figure)
 
 
 def summarize(config: Config, best, courses, seconds, test_accuracies) -> dict:
-    """Of each optimizer: learning rate, loss, steps and seconds to the target (None if a net misses it), accuracy."""
+    """Of each optimizer, mean and deviation: loss, steps to the target, accuracy; and its lead over the first, by seed.
+
+    None stands where a net has diverged or missed the target.
+    """
+    first = config.optimizers[0]
+    steps_to_target = {name: count_steps(config, course) for name, course in courses.items()}
     summary: dict[str, int | float | None] = {"num_seeds": config.num_seeds, "target": config.target}
     for name, course in courses.items():
-        reached = (course <= config.target).any(axis=1)
-        steps = (np.argmax(course <= config.target, axis=1) + 1) * config.eval_every
-        steps_to_target = np.where(reached, steps, np.nan)
-        lead = course[:, -1] - courses[config.optimizers[0]][:, -1]  # seed by seed
-        several = config.num_seeds > 1
-        summary |= {
-            f"{name}_learning_rate": best[name],
-            f"{name}_validation_loss": course[:, -1].mean().item(),
-            f"{name}_minus_{config.optimizers[0]}": lead.mean().item(),
-            f"{name}_minus_{config.optimizers[0]}_sd": lead.std(ddof=1).item() if several else None,
-            f"{name}_steps_to_target": steps_to_target.mean().item() if reached.all() else None,
-            f"{name}_steps_to_target_sd": steps_to_target.std(ddof=1).item() if reached.all() and several else None,
-            f"{name}_to_target_seconds": steps_to_target.mean().item() * seconds[name] if reached.all() else None,
-            f"{name}_test_accuracy": test_accuracies[name].mean().item(),
+        columns = {
+            f"{name}_validation_loss": course[:, -1],
+            f"{name}_steps_to_target": steps_to_target[name],
+            f"{name}_test_accuracy": test_accuracies[name],
         }
+        if name != first:
+            columns[f"{name}_steps_after_{first}"] = steps_to_target[name] - steps_to_target[first]
+        summary[f"{name}_learning_rate"] = best[name]
+        summary[f"{name}_num_diverged"] = int((~np.isfinite(course[:, -1])).sum())
+        for key, values in columns.items():
+            whole = np.isfinite(values).all()
+            summary[key] = values.mean().item() if whole else None
+            summary[f"{key}_sd"] = values.std(ddof=1).item() if whole and len(values) > 1 else None
+        summary[f"{name}_to_target_seconds"] = finite(steps_to_target[name].mean().item() * seconds[name])
     return summary
+
+
+def count_steps(config: Config, course: np.ndarray) -> np.ndarray:
+    """Of each net, the steps to the first look at which its loss was at most the target; NaN where there was none."""
+    reached = course <= config.target
+    return np.where(reached.any(axis=1), (reached.argmax(axis=1) + 1) * config.eval_every, np.nan)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Overfitting a few digits, and what helps: penalties, early stopping, dropout, more data made of the same.
 
 The deck (page 20) names as cures of overfitting ℓ1 and ℓ2 penalties, early stopping, data augmentation and dropout.
-Here a net 784-300-100-10 learns from 1,000 digits, with none of them, with each, and with all.
+Here a net 784-300-100-10 learns from 1,000 digits, with none of them, with each, and with all. Early stopping looks at
+5,000 other digits; on these, too, the strengths of the other cures were chosen.
 
 Run:    make experiment NAME=overfitting
 
@@ -12,7 +13,7 @@ Time:   4 min
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ HIDDEN_SIZES = (300, 100)
 
 
 class Cure(NamedTuple):
-    """What is done against overfitting; the strengths are the best of coarse grids on validation images."""
+    """What is done against overfitting; the strengths are the best of coarse grids, by validation accuracy."""
 
     l1: float = 0.0
     l2: float = 0.0
@@ -39,14 +40,15 @@ class Cure(NamedTuple):
     stops_early: bool = False
 
 
-CURES = {
+Name = Literal["nothing", "l1", "l2", "early stopping", "dropout", "augmentation", "all"]
+CURES: dict[Name, Cure] = {
     "nothing": Cure(),
-    "l1": Cure(l1=1e-4),
+    "l1": Cure(l1=3e-5),
     "l2": Cure(l2=1e-3),
     "early stopping": Cure(stops_early=True),
     "dropout": Cure(dropout=0.5),
     "augmentation": Cure(max_shift=2, max_rotation=15.0),
-    "all": Cure(l1=1e-5, l2=1e-4, dropout=0.2, max_shift=2, max_rotation=15.0, stops_early=True),
+    "all": Cure(l1=1e-5, l2=3e-4, dropout=0.2, max_shift=2, max_rotation=10.0, stops_early=True),
 }
 
 
@@ -54,6 +56,7 @@ CURES = {
 class Config:
     """Data and trainings."""
 
+    cures: tuple[Name, ...] = tuple(CURES)  # those that are compared with nothing
     num_train: int = 1000  # digits to learn from, others for each seed
     epochs: int = 60  # passes over them
     eval_every: int = 5  # epochs between two looks at the validation images
@@ -64,11 +67,13 @@ class Config:
 
     def __post_init__(self):
         """Refuses what cannot be."""
+        fits = "nothing" in self.cures and len(set(self.cures)) == len(self.cures)
+        require(self, "cures", fits, "nothing, and others, all different")
         require(self, "num_train", 50 <= self.num_train <= 10_000, "in 50 ... 10000")
         require(self, "eval_every", 1 <= self.eval_every <= 1000, "in 1 ... 1000")
         fits = 1 <= self.epochs <= 10_000 and self.epochs % self.eval_every == 0
         require(self, "epochs", fits, f"a multiple of --eval-every {self.eval_every}, at most 10000")
-        require(self, "patience", self.patience >= 1, "1 or more")
+        require(self, "patience", 1 <= self.patience <= 10_000, "in 1 ... 10000")
         require(self, "num_seeds", 1 <= self.num_seeds <= 100, "in 1 ... 100")
         require(self, "seed", 0 <= self.seed < 2**31 - self.num_seeds, "below 2**31 - --num-seeds")
 
@@ -104,7 +109,7 @@ def evaluate(params, batch: Batch):
     return jnp.stack([loss, metrics.accuracy(logits, batch.targets)])
 
 
-def train(config: Config, run: Run, name: str, own: Batch, validation: Batch, report):
+def train(config: Config, run: Run, name: Name, own: Batch, validation: Batch, report):
     """The nets of all seeds side by side; `own` has the digits of each [seeds, num_train, ...]."""
     cure = CURES[name]
     model = models.mlp(HIDDEN_SIZES, 10, dropout=cure.dropout)
@@ -122,6 +127,7 @@ def train(config: Config, run: Run, name: str, own: Batch, validation: Batch, re
             settings = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": 50, "num_steps": num_steps}
             net, _ = training.train_steps(stopping.train_state, own, **settings)
             look = jnp.stack([evaluate(net.params, own), evaluate(net.params, validation)])
+            look = jnp.where(training.is_training(stopping, patience=config.patience), look, jnp.nan)  # it has stopped
             score = -look[1, 0] if cure.stops_early else net.step.astype(float)  # without, the later is the better
             return training.update_early_stopping(stopping, net, score, patience=config.patience), look
 
@@ -136,9 +142,14 @@ def train(config: Config, run: Run, name: str, own: Batch, validation: Batch, re
         for seed, ((train_loss, train_accuracy), (loss, accuracy)) in zip(seeds, looks[-1], strict=True):
             row = {"train_loss": train_loss, "train_accuracy": train_accuracy}
             row |= {"validation_loss": loss, "validation_accuracy": accuracy}
-            run.log(cure=name, epoch=epoch, seed=seed, **row)
-        report(epoch, epoch=epoch, val_accuracy=looks[-1][:, 1, 1].mean())
-    return nets, np.stack(looks, axis=1)
+            if np.isfinite([*row.values()]).all():
+                run.log(cure=name, epoch=epoch, seed=seed, **row)
+        left = looks[-1][np.isfinite(looks[-1]).all(axis=(1, 2))]
+        if not len(left):
+            break
+        report(epoch, epoch=epoch, val_accuracy=left[:, 1, 1].mean())
+    gaps = [np.full_like(looks[0], np.nan)] * (config.epochs // config.eval_every - len(looks))
+    return nets, np.stack(looks + gaps, axis=1)
 
 
 def main(config: Config, run: Run) -> dict:
@@ -149,13 +160,13 @@ def main(config: Config, run: Run) -> dict:
     @jax.jit
     @jax.vmap
     def draw_digits(key):
-        drawn = jax.random.permutation(key, len(data.train.targets))[: config.num_train]
+        drawn = jax.random.permutation(jax.random.fold_in(key, 1), len(data.train.targets))[: config.num_train]
         return jax.tree.map(lambda leaf: leaf[drawn], data.train)
 
     own = draw_digits(jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.num_seeds)))
     nets, courses = {}, {}
-    with run.progress(len(CURES) * config.epochs, unit="epochs") as report:
-        for number, name in enumerate(CURES):
+    with run.progress(len(config.cures) * config.epochs, unit="epochs") as report:
+        for number, name in enumerate(config.cures):
             run.say(f"{config.num_seeds} nets, {name}")
             report_more = lambda done, before=number * config.epochs, **values: report(before + done, **values)  # noqa: E731
             nets[name], courses[name] = train(config, run, name, own, data.validation, report_more)
@@ -199,4 +210,4 @@ def summarize(config: Config, ends) -> dict:
 
 
 if __name__ == "__main__":
-    start(Config, main, quick=Config(num_train=100, epochs=10, num_seeds=2))
+    start(Config, main, quick=Config(("nothing", "all"), num_train=100, epochs=10, num_seeds=2))

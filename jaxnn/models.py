@@ -53,11 +53,11 @@ def mlp(
     """The fully connected network f: Rᵐ → Rⁿ, f(W³ f(W² f(W¹x + b¹) + b²) + b³), last layer linear (deck, page 10).
 
     inputs [*batch, features], outputs [*batch, num_outputs]; params a list of {"weight", "bias"}, one per layer, the
-    first layer first; no state. No hidden sizes: `linear`, in a list.
+    first layer first. No hidden sizes: `linear`, in a list.
 
     With `batch_norm`, batch normalisation stands between each hidden W and f, instead of b: hidden layers have
-    {"weight", "batch_norm"}, the state has the statistics of each. With `dropout`, that share of each example's hidden
-    neurons is dropped in training. With either, inputs are [batch, features].
+    {"weight", "batch_norm"}, the state has the statistics of each; else there is none. With `dropout`, that share of
+    each example's hidden neurons is dropped in training. With either, inputs are [batch, features].
     """
     sizes = [*hidden_sizes, num_outputs]
     if any(size < 1 for size in sizes):
@@ -100,6 +100,8 @@ def mlp(
 
 def collapse(params: Sequence[Params]) -> Params:
     """The one layer that an `mlp` with the identity as its activation amounts to: w₂ᵀ(Wx) = (Wᵀw₂)ᵀx (deck, page 8)."""
+    if any("bias" not in layer for layer in params):
+        raise ValueError("collapse: the layers need weight and bias each, without batch normalisation")
     first, *others = params
     for layer in others:
         first = {"weight": first["weight"] @ layer["weight"], "bias": dense(layer, first["bias"])}

@@ -109,6 +109,14 @@ def test_import_is_light_and_starts_no_backend():
     assert done.stdout.strip() == "[] False"
 
 
+def test_experiments_start_no_backend_when_imported():
+    names = [path.stem for path in (ROOT / "experiments").glob("[!_]*.py")]
+    imports = "".join(f"import experiments.{name};" for name in names)
+    program = f"{imports} from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "False"
+
+
 SOURCES = sorted(path for room in ("jaxnn", "experiments", "tests") for path in (ROOT / room).rglob("*.py"))
 
 

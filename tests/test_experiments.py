@@ -123,6 +123,7 @@ EXPECTED = {  # numbers that the deck's formulas and pictures must have, also at
         "convolution_num_weights": 26 * 8,
         "local_num_connections": 25 * 12 * 12 * 8,
         "convolution_num_connections": 25 * 12 * 12 * 8,
+        "convolution_num_distinct": 25 * 8,
         "convolution_num_parameters": 26 * 8 + (6 * 6 * 8 + 1) * 10,
         "small_dense_num_parameters": 785 * 4 + 5 * 10,
         "convolution_matrix_error": pytest.approx(0, abs=1e-5),
@@ -192,13 +193,19 @@ def test_feature_maps_looks_into_the_first_net_of_a_run(tmp_path, three_nets):
     done = experiment("feature_maps", "--quick", "--run", three_nets, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     summary = read(tmp_path / "run", "summary")
-    module, variables = feature_maps.load_net(three_nets)
-    validation = datasets.mnist().validation
+    module, variables, num_validation = feature_maps.load_net(three_nets)
+    validation = datasets.mnist(num_validation=num_validation).validation
     logits = module.apply(variables, mnist_cnn.scale(jnp.asarray(validation.inputs[:400])), train=False)
     assert summary["validation_accuracy"] == pytest.approx(metrics.accuracy(logits, validation.targets[:400]))
     assert summary["first_maps_error"] < 1e-5
     kernel = run.load(three_nets)[1].params["Conv_0"]["kernel"][0]
     np.testing.assert_array_equal(variables["params"]["Conv_0"]["kernel"], kernel)
+
+
+def test_feature_maps_looks_at_no_image_that_the_net_has_learned_from(tmp_path, three_nets):
+    done = experiment("feature_maps", "--run", three_nets, "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert re.search("--num-images 5000 are too many: .* held out 500 images", done.stderr)
 
 
 def test_feature_maps_refuses_runs_of_something_else(tmp_path, clothes):
@@ -233,15 +240,16 @@ def test_vanishing_gradients_builds_the_net_that_mlp_builds():
         (
             weight_sharing.Config,
             {"train_sizes": (100, 100)},
-            "--train-sizes must be in 50 ... 55000, at least one",
+            "--train-sizes must be in 50 ... 55000, rising, at least one",
         ),
         (weight_sharing.Config, {"max_shift": 1}, "--max-shift must be in 2 ... 14, not 1"),
         (vanishing_gradients.Config, {"depths": (1, 5)}, "--depths must be in 2 ... 100, at least one, all different"),
         (vanishing_gradients.Config, {"learning_rates": (-1.0,)}, "--learning-rates must be in (0, 10], at least one"),
-        (vanishing_gradients.Config, {"num_steps": 100}, "--num-steps must be a multiple of 3, not 100"),
+        (vanishing_gradients.Config, {"num_steps": 100}, "--num-steps must be a multiple of 3 below 100000, not 100"),
         (overfitting.Config, {"num_train": 10}, "--num-train must be in 50 ... 10000, not 10"),
+        (overfitting.Config, {"cures": ("dropout",)}, "--cures must be nothing, and others, all different, not ("),
         (overfitting.Config, {"epochs": 7}, "--epochs must be a multiple of --eval-every 5, at most 10000, not 7"),
-        (overfitting.Config, {"patience": 0}, "--patience must be 1 or more, not 0"),
+        (overfitting.Config, {"patience": 0}, "--patience must be in 1 ... 10000, not 0"),
         (optimizers.Config, {"optimizers": ("sgd", "sgd")}, "--optimizers must be at least one, all different"),
         (optimizers.Config, {"learning_rates": (0.1, 0.01)}, "--learning-rates must be above 0, finite, rising"),
         (optimizers.Config, {"num_steps": 30}, "--num-steps must be a multiple of --eval-every 25, at most"),
@@ -256,6 +264,44 @@ def test_vanishing_gradients_builds_the_net_that_mlp_builds():
 def test_experiments_refuse(config_class, setting, message):
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         config_class(**setting)
+
+
+def test_optimizers_counts_steps_and_compares_seed_by_seed():
+    config = optimizers.Config(("sgd", "adam"), num_steps=75, num_seeds=2, target=0.2)
+    courses = {
+        "sgd": np.array([[0.9, 0.3, 0.2], [0.5, 0.1, 0.3]]),
+        "adam": np.array([[0.1, 0.1, 0.1], [0.5, 0.2, 0.1]]),
+    }
+    accuracies = {"sgd": np.array([0.5, 0.7]), "adam": np.array([0.8, 0.9])}
+    best, seconds = {"sgd": 0.1, "adam": 0.01}, {"sgd": 0.001, "adam": 0.002}
+    summary = optimizers.summarize(config, best, courses, seconds, accuracies)
+    assert summary["sgd_steps_to_target"] == 62.5  # 75 and 50
+    assert summary["adam_steps_to_target"] == 37.5  # 25 and 50
+    assert summary["adam_steps_after_sgd"] == -25  # -50 and 0
+    assert summary["adam_steps_after_sgd_sd"] == pytest.approx(np.sqrt(2) * 25)
+    assert summary["adam_to_target_seconds"] == pytest.approx(0.075)
+    assert summary["adam_validation_loss"] == pytest.approx(0.1)
+    assert summary["sgd_test_accuracy"] == pytest.approx(0.6)
+    courses["adam"][1] = [0.5, np.inf, np.inf]
+    summary = optimizers.summarize(config, best, courses, seconds, accuracies)
+    assert summary["adam_num_diverged"] == 1
+    nothing = ("validation_loss", "steps_to_target", "steps_to_target_sd", "steps_after_sgd", "to_target_seconds")
+    assert [summary[f"adam_{name}"] for name in nothing] == [None] * 5
+
+
+def test_overfitting_compares_seed_by_seed():
+    config = overfitting.Config(num_seeds=2)
+    ends = {  # [seeds, own and test digits, loss and accuracy]
+        "nothing": np.array([[[0.0, 1.0], [0.5, 0.8]], [[0.0, 1.0], [0.7, 0.9]]]),
+        "early stopping": np.array([[[0.1, 0.9], [0.3, 0.85]], [[0.1, 0.95], [0.4, 0.9]]]),
+    }
+    summary = overfitting.summarize(config, ends)
+    assert summary["nothing_gap"] == pytest.approx(0.15)
+    assert summary["early_stopping_gap"] == pytest.approx(0.05)
+    assert summary["early_stopping_gain"] == pytest.approx(0.025)
+    assert summary["early_stopping_gain_sd"] == pytest.approx(0.05 / np.sqrt(2))
+    assert summary["early_stopping_test_loss"] == pytest.approx(0.35)
+    assert summary["nothing_test_accuracy_sd"] == pytest.approx(0.1 / np.sqrt(2))
 
 
 def test_optimizers_that_all_diverge_say_so(tmp_path):

@@ -128,3 +128,9 @@ def test_parameters_take_the_dtype_of_the_inputs(dtype):
 def test_mlp_refuses_an_empty_layer(as_users_see_it):
     with pytest.raises(ValueError, match=r"at least one neuron, not \[0, 2\]"):
         models.mlp([0], 2)
+
+
+def test_collapse_refuses_batch_normalisation(as_users_see_it):
+    params, _ = models.mlp([3], 2, batch_norm=True).init(KEY, jnp.ones((4, 2)))
+    with pytest.raises(ValueError, match="collapse: the layers need weight and bias each, without batch normalisation"):
+        models.collapse(params)

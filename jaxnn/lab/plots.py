@@ -36,7 +36,7 @@ def image_grid(
         axis.axis("off")
     for index, (axis, image, title) in enumerate(zip(axes, images, titles, strict=False)):
         image = np.asarray(image).reshape(np.shape(image)[:2])
-        limit = np.abs(image).max()
+        limit = np.abs(image).max() or 1
         axis.imshow(image, **({"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if signed else {"cmap": "gray_r"}))
         axis.set_title(title, fontsize=9, color="crimson" if wrong is not None and wrong[index] else "black")
     return figure
@@ -190,7 +190,7 @@ def lines(
         for label, (x, y) in content.items():
             y = np.ma.masked_invalid(np.atleast_2d(np.asarray(y)))
             mean = y.mean(axis=0)
-            (line,) = axis.plot(x, mean, label=label)
+            (line,) = axis.plot(x, mean, label=label, marker="o" if len(mean) == 1 else None)
             if len(y) > 1:
                 sd = y.std(axis=0, ddof=1)
                 axis.fill_between(x, mean - sd, mean + sd, color=line.get_color(), alpha=0.2, linewidth=0)
