@@ -179,6 +179,8 @@ def draw_reasons(this: run.Run, module: nn.Module, variables, images):
             np.tensordot(losses_of_places, squares, 1) / squares.sum(axis=0)
         )  # the mean over a pixel's squares
     pictures = [*images, *falls, *(gradients * images)]
+    for label, (digit, row) in enumerate(zip(digits.tolist(), logits, strict=True)):
+        this.log(label=label, read_as=digit, probability=float(np.exp(row[digit])))
     titles = [f"read as {digit}\n{np.exp(row[digit]):.1%}" for digit, row in zip(digits, logits, strict=True)]
     titles += ["hidden"] * len(images) + ["ink x gradient"] * len(images)
     this.save_figure("reasons", plots.image_grid(pictures, titles, signed=True))
@@ -198,7 +200,7 @@ def hidden_neurons(module: cnn.CNN, layers):
 
 
 def embed(config: Config, this: run.Run, images, hidden, labels) -> dict:
-    """Pixels and the last hidden layer, as points in the plane (t-SNE), and how pure their neighbourhoods are."""
+    """Pixels and the last hidden layer as points in the plane (t-SNE); how often five neighbours tell the digit."""
     half, accuracies, panels = len(images) // 2, {}, {}
     for name, values in (("pixels", images.reshape(len(images), -1)), ("last hidden layer", hidden)):
         values = np.asarray(values)
@@ -208,7 +210,7 @@ def embed(config: Config, this: run.Run, images, hidden, labels) -> dict:
     names = datasets.CLASS_NAMES["mnist"]
     figure = plots.classes(panels, labels[: config.num_embedded], names)
     this.save_figure("embedding", figure)
-    return {f"five_neighbours_accuracy_{name.replace(' ', '_')}": value for name, value in accuracies.items()}
+    return {f"five_neighbours_{name.split()[-1]}": value for name, value in accuracies.items()}
 
 
 if __name__ == "__main__":
