@@ -5,9 +5,10 @@ of a run of mnist_cnn, or of one trained for this in seconds.
 
 Run:    make experiment NAME=feature_maps ARGS="--run runs/mnist_cnn/2026-11-23_04-26-22"
 
-Expect: ?
+Expect: validation accuracy 98.84 % (1 net, seed 0); five neighbours tell 94.4 % of the digits by their pixels, 99.0 %
+        by the last hidden layer; the first maps equal SciPy's to 4e-7
 
-Time:   40 s
+Time:   30 s
 """
 
 from dataclasses import dataclass

@@ -6,9 +6,10 @@ Here a net 784-300-100-10 learns from 1,000 digits, with none of them, with each
 
 Run:    make experiment NAME=overfitting
 
-Expect: ?
+Expect: test accuracy (10 seeds) 90.2 % ± 0.5 % with nothing; gains, seed by seed: l1 0.0, l2 0.1 ± 0.1, early
+        stopping -0.4 ± 0.8, dropout 1.3 ± 0.3, augmentation 5.2 ± 0.4, all 5.2 ± 0.4 points
 
-Time:   4 min
+Time:   2 min 30 s
 """
 
 from dataclasses import dataclass

@@ -7,9 +7,10 @@ is chosen on 1,000 validation images, and the accuracies are those on 1,000 othe
 
 Run:    make experiment NAME=vanishing_gradients
 
-Expect: ?
+Expect: at most 2 (logistic), 20 (tanh), 10 (ReLU) hidden layers learn without batch normalisation; with it, logistic
+        nets of 50 do (Glorot and He); 3 seeds of each of 90 kinds
 
-Time:   4 min
+Time:   2 min 33 s
 """
 
 import functools

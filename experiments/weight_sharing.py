@@ -6,9 +6,10 @@ pixels by weights that all places share. A fourth has as few weights as the last
 
 Run:    make experiment NAME=weight_sharing
 
-Expect: ?
+Expect: test accuracy (5 seeds, 25,000 images) 97.33 % ± 0.05 % dense, 97.08 % ± 0.12 % local, 97.56 % ± 0.11 %
+        convolution, 78 % ± 2 % small dense; of digits shifted by 2 pixels 76 %, 84 %, 89 %, 45 %
 
-Time:   4 min
+Time:   2 min 15 s
 """
 
 import functools
