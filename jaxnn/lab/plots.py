@@ -396,7 +396,7 @@ def spread(
             axis.plot([number - 0.3, number + 0.3], [np.median(values)] * 2, color="black", linewidth=2)
         for colour, (name, heights) in zip(("crimson", "seagreen", "orange"), (marks or {}).items(), strict=False):
             axis.plot(range(len(columns)), heights[title], "D", color=colour, label=name)
-        axis.set_xticks(range(len(columns)), columns, rotation=30 if len(columns) > 4 else 0)
+        axis.set_xticks(range(len(columns)), columns, **({"rotation": 30, "ha": "right"} if len(columns) > 4 else {}))
         axis.set(title=title, yscale=scale, ylabel=ylabel)
         axis.grid(alpha=0.3, axis="y")
     if marks:
