@@ -156,7 +156,8 @@ def introduction() -> str:
         "# Gallery\n\n"
         "What `make gallery` drew and measured: every experiment as it is by default, in the deck's order. All numbers "
         f"are those of `summary.json`, from {environment['num_cores']} CPU cores, Python {python} and JAX "
-        f"{versions['jax']}; those that end in `_seconds` depend on what else the machine did."
+        f"{versions['jax']}; ± is one standard deviation over the seeds. Those that end in `_seconds` depend on what "
+        "else the machine did."
     )
 
 
@@ -168,14 +169,20 @@ def describe(name: str, pictures: dict[str, str]) -> str:
     for picture, caption in pictures.items():
         shrink(RUNS / name / "figures" / f"{picture}.png", PICTURES / f"{name}_{picture}.png")
         parts.append(f"{caption}\n\n![{caption}](gallery/{name}_{picture}.png)")
-    rows = "\n".join(f"| `{key}` | {say(value)} |" for key, value in read(name, "summary").items())
+    rows = "\n".join(f"| `{key}` | {value} |" for key, value in numbers(read(name, "summary")).items())
     parts.append(f"<details><summary>its numbers</summary>\n\n| | |\n|---|---|\n{rows}\n\n</details>")
     return "\n\n".join(parts)
 
 
-def say(value) -> str:
-    """A number with five digits."""
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+def numbers(summary: dict) -> dict[str, str]:
+    """Numbers with five digits, and where there is a deviation, ± it with two."""
+    said = {key: f"{value:.5g}" if isinstance(value, float) else str(value) for key, value in summary.items()}
+    for key in summary:
+        sd = f"{key}_sd"
+        if sd in said:
+            del said[sd]
+            said[key] += "" if summary[sd] is None else f" ± {summary[sd]:.2g}"
+    return said
 
 
 def shrink(source: Path, target: Path):
@@ -183,7 +190,7 @@ def shrink(source: Path, target: Path):
     picture = Image.open(source).convert("RGB")
     picture.thumbnail((MAX_WIDTH, MAX_HEIGHT), Image.Resampling.LANCZOS)
     target.parent.mkdir(exist_ok=True)
-    picture.quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(target, optimize=True)
+    picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(target, optimize=True)
 
 
 if __name__ == "__main__":

@@ -184,10 +184,10 @@ def draw(config: Config, run: Run, courses, ends):
     """The loss on both kinds of digits during the trainings; errors and losses on the test set at the end."""
     epochs = np.arange(config.eval_every, config.epochs + 1, config.eval_every)
     panels = {
-        name: {"training digits": (epochs, course[:, :, 0, 0]), "validation digits": (epochs, course[:, :, 1, 0])}
-        for name, course in courses.items()
+        f"loss on {digits} digits": {name: (epochs, course[:, :, part, 0]) for name, course in courses.items()}
+        for part, digits in enumerate(("training", "validation"))
     }
-    run.save_figure("learning_curves", plots.lines(panels, num_columns=4, xlabel="epoch", ylabel="loss", log="y"))
+    run.save_figure("learning_curves", plots.lines(panels, xlabel="epoch", log="y"))
     panels = {
         "share of errors on the test set": {name: 1 - end[:, 1, 1] for name, end in ends.items()},
         "loss on the test set": {name: end[:, 1, 0] for name, end in ends.items()},

@@ -56,11 +56,11 @@ class Config:
 
     def __post_init__(self):
         """Refuses what cannot be."""
-        for name, allowed in (("depths", range(2, 101)), ("learning_rates", None)):
-            values = getattr(self, name)
-            fits = bool(values) and len(set(values)) == len(values)
-            fits = fits and all(value in allowed if allowed else 0 < value <= 10 for value in values)
-            require(self, name, fits, f"in {'2 ... 100' if allowed else '(0, 10]'}, at least one, all different")
+        depths, rates = self.depths, self.learning_rates
+        fits = bool(depths) and all(2 <= depth <= 100 for depth in depths) and len(set(depths)) == len(depths)
+        require(self, "depths", fits, "in 2 ... 100, at least one, all different")
+        fits = bool(rates) and all(0 < rate <= 10 for rate in rates) and len(set(rates)) == len(rates)
+        require(self, "learning_rates", fits, "in (0, 10], at least one, all different")
         require(self, "width", 2 <= self.width <= 1000, "in 2 ... 1000")
         fits = 3 <= self.num_steps < 100_000 and self.num_steps % 3 == 0
         require(self, "num_steps", fits, "a multiple of 3 below 100000")
@@ -171,18 +171,18 @@ def main(config: Config, run: Run) -> dict:
     run.record(data_sha256=datasets.SHA256["mnist"])
     settings = all_settings(config)
     kinds, num_nets = list(itertools.product(config.depths, (False, True))), len(settings.key)
+    axes = len(ACTIVATIONS), len(INITIALISATIONS), len(config.learning_rates), config.num_seeds
     accuracies, norms = {}, {}
     with run.progress(len(kinds) * num_nets, unit="nets") as report:
         for number, (depth, batch_norm) in enumerate(kinds, 1):
             program = jax.jit(jax.vmap(functools.partial(train_net, config, depth, batch_norm), (0, None, None)))
-            accuracy, norm = (np.asarray(values, float) for values in program(settings, train, validation))
-            axes = len(ACTIVATIONS), len(INITIALISATIONS), len(config.learning_rates), config.num_seeds
-            accuracy, norm = accuracy.reshape(*axes, 2), norm.reshape(*axes, *norm.shape[1:]) / SCALE
+            results = (np.asarray(values, float) for values in program(settings, train, validation))
+            accuracy, scaled = (values.reshape(*axes, *values.shape[1:]) for values in results)
             best = accuracy[..., 0].mean(axis=3).argmax(axis=2)
             for row, column in np.ndindex(best.shape):
                 activation, name = list(ACTIVATIONS)[row], list(INITIALISATIONS)[column]
                 kind, rate = (depth, activation, batch_norm, name), best[row, column]
-                accuracies[kind], norms[kind] = accuracy[row, column, rate, :, 1], norm[row, column, rate]
+                accuracies[kind], norms[kind] = accuracy[row, column, rate, :, 1], scaled[row, column, rate] / SCALE
                 log(run, kind, config.learning_rates[rate], accuracies[kind], norms[kind])
             report(number * num_nets, depth=depth)
     draw(config, run, accuracies, norms)
@@ -231,13 +231,13 @@ def draw(config: Config, run: Run, accuracies, norms):
     )
     run.save_figure("who_learns", figure)
     depth = 20 if 20 in config.depths else max(config.depths)
-    layers, steps = np.arange(1, depth + 1), np.arange(4) * config.num_steps // 3
+    numbers, steps = np.arange(1, depth + 1), np.arange(4) * config.num_steps // 3
     by_layer, by_step = {}, {}
     for batch_norm, activation in itertools.product((False, True), ACTIVATIONS):
         title = f"{activation}, {label(batch_norm)}"
         logs = {name: norms[depth, activation, batch_norm, name] for name in INITIALISATIONS}
         logs = {name: np.log10(np.maximum(values, SMALLEST)) for name, values in logs.items()}
-        by_layer[title] = {name: (layers, values[:, 0]) for name, values in logs.items()}
+        by_layer[title] = {name: (numbers, values[:, 0]) for name, values in logs.items()}
         by_step[title] = {name: (steps, values[..., 0] - values[..., -1]) for name, values in logs.items()}
     figure = plots.lines(by_layer, num_columns=3, xlabel="layer", ylabel="log₁₀ of the gradient's norm")
     run.save_figure("gradients", figure)

@@ -29,16 +29,21 @@ def image_grid(
     of its own. `size` is the width of each in inches.
     """
     num_rows = -(-len(images) // num_columns)
-    row_height = size + 0.1 + 0.15 * max(title.count("\n") + 1 for title in titles)
-    figure = Figure(figsize=(size * num_columns, row_height * num_rows), layout="constrained")
-    axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.axis("off")
-    for index, (axis, image, title) in enumerate(zip(axes, images, titles, strict=False)):
+    height = size + 0.15 + 0.15 * max(title.count("\n") + 1 for title in titles)  # of a row
+    figure = Figure(figsize=(size * num_columns, height * num_rows))
+    axis = figure.add_axes((0, 0, 1, 1), autoscale_on=False)  # one for all, in inches: one for each takes long to draw
+    for index, (image, title) in enumerate(zip(images, titles, strict=True)):
         image = np.asarray(image).reshape(np.shape(image)[:2])
+        x, y = (index % num_columns + 0.5) * size, (num_rows - 1 - index // num_columns) * height + size / 2 + 0.05
+        half_height, half_width = 0.47 * size * np.array(image.shape) / max(image.shape)
+        extent = (x - half_width, x + half_width, y - half_height, y + half_height)
         limit = np.abs(image).max() or 1
-        axis.imshow(image, **({"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if signed else {"cmap": "gray_r"}))
-        axis.set_title(title, fontsize=9, color="crimson" if wrong is not None and wrong[index] else "black")
+        low, high = (-limit, limit) if signed else (None, None)
+        axis.imshow(image, cmap="RdBu_r" if signed else "gray_r", vmin=low, vmax=high, extent=extent)
+        colour = "crimson" if wrong is not None and wrong[index] else "black"
+        axis.text(x, y + size / 2, title, ha="center", va="bottom", fontsize=9, color=colour)
+    axis.set(xlim=(0, size * num_columns), ylim=(0, height * num_rows))
+    axis.axis("off")
     return figure
 
 

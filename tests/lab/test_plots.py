@@ -16,15 +16,28 @@ def draws(figure):
 
 def test_image_grid_shows_every_image_with_its_title():
     images = RNG.uniform(size=(7, 4, 4, 1))
-    axes = draws(plots.image_grid(images, list("abcdefg"), num_columns=3, wrong=[index == 2 for index in range(7)]))
-    assert [axis.get_title() for axis in axes] == [*"abcdefg", "", ""]
-    np.testing.assert_array_equal(axes[6].images[0].get_array(), images[6, ..., 0])
-    assert [axis.title.get_color() for axis in axes[:4]] == ["black", "black", "crimson", "black"]
+    wrong = [index == 2 for index in range(7)]
+    (axis,) = draws(plots.image_grid(images, list("abcdefg"), num_columns=3, wrong=wrong))
+    assert [text.get_text() for text in axis.texts] == list("abcdefg")
+    assert [text.get_color() for text in axis.texts[:4]] == ["black", "black", "crimson", "black"]
+    for shown, image, text in zip(axis.images, images, axis.texts, strict=True):
+        np.testing.assert_array_equal(shown.get_array(), image[..., 0])
+        left, right, bottom, top = shown.get_extent()
+        x, y = text.get_position()
+        assert left < x < right
+        assert bottom < top < y
+    lefts, _, bottoms, _ = np.transpose([shown.get_extent() for shown in axis.images])
+    np.testing.assert_allclose(np.diff(lefts[:3]), 1)
+    np.testing.assert_allclose(lefts[3:6], lefts[:3])
+    assert (np.diff(bottoms) <= 0).all()
+    assert len(set(bottoms)) == 3
 
 
 def test_image_grid_of_any_sizes_with_0_in_the_middle_of_the_colours():
-    axes = draws(plots.image_grid([np.array([[-3.0, 1.0]]), np.ones((5, 5, 1))], ["a", "b"], signed=True))
-    assert [axis.images[0].get_clim() for axis in axes[:2]] == [(-3, 3), (-1, 1)]
+    (axis,) = draws(plots.image_grid([np.array([[-3.0, 1.0]]), np.ones((5, 5, 1))], ["a", "b"], signed=True))
+    assert [shown.get_clim() for shown in axis.images] == [(-3, 3), (-1, 1)]
+    extents = [np.diff(shown.get_extent())[[0, 2]] for shown in axis.images]  # width and height
+    np.testing.assert_allclose(extents, [[0.94, 0.47], [0.94, 0.94]])
 
 
 def test_lines_of_several_runs_show_their_mean_and_deviation():
