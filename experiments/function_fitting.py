@@ -174,6 +174,7 @@ def main(config: Config, run: Run) -> dict:
         raise BadUsageError("--function must be finite, and below a million, on all of [-2, 2]²")
     nets = {size: init_nets(config, size, net_keys) for size in config.hidden_sizes}
     looks, seconds = train(config, run, nets, examples)
+    looks, examples = jax.device_get((looks, examples))  # small parts of which are cut out below
     fits = [
         measure(run, name, function, size, *jax.tree.map(lambda leaf, index=index: leaf[index], (params, examples)))
         for size, params in looks.items()

@@ -9,7 +9,7 @@ jaxtyping.install_import_hook("jaxnn", "beartype.beartype")
 
 def pytest_configure(config):
     jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 @pytest.fixture

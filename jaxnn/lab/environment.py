@@ -27,7 +27,7 @@ def use_compilation_cache():
     if jax.config.jax_compilation_cache_dir is None:  # pyrefly: ignore[missing-attribute]
         folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxnn" / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # there are many small ones
 
 
 def use_cpu_devices(number: int):
