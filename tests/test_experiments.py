@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -134,19 +135,31 @@ EXPECTED = {  # numbers that the deck's formulas and pictures must have, also at
 }
 
 
+def run_quickly(name, three_nets, folder):
+    needed = ["--run", three_nets] if name in ("predict", "feature_maps") else []
+    return experiment(name, "--quick", "--seed", 3, *needed, "--out", folder)
+
+
+@pytest.fixture(scope="module")
+def first_runs(request, three_nets, tmp_path_factory):
+    """Two at a time, a run of each experiment that is to be tested; a later one finds its compiled programs."""
+    names = [item.callspec.params["name"] for item in request.session.items if "first_runs" in item.fixturenames]
+    folders = {name: tmp_path_factory.mktemp("first") / name for name in names}
+    with ThreadPoolExecutor(2) as pool:
+        yield {name: (folder, pool.submit(run_quickly, name, three_nets, folder)) for name, folder in folders.items()}
+        pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_an_experiment_keeps_the_contract_and_repeats_bit_for_bit(name, tmp_path, three_nets):
-    needed = {name: ["--run", three_nets] for name in ("predict", "feature_maps")}.get(name, [])
-    folders = tmp_path / "first", tmp_path / "second"
-    arguments = [name, "--quick", "--seed", 3, *needed]
-    processes = [launch(COMMAND, *arguments, "--out", folder) for folder in folders]
-    for folder, process in zip(folders, processes, strict=True):
-        out, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-        assert str(folder) in errors
+def test_an_experiment_keeps_the_contract_and_repeats_bit_for_bit(name, tmp_path, three_nets, first_runs):
+    first_folder, first = first_runs[name]
+    folders = first_folder, tmp_path / "second"
+    for folder, done in zip(folders, (first.result(), run_quickly(name, three_nets, folders[1])), strict=True):
+        assert done.returncode == 0, done.stderr
+        assert str(folder) in done.stderr
     summary, again = (read(folder, "summary") for folder in folders)
     assert all(value is None or isinstance(value, int | float | str) for value in summary.values())
-    assert [line.split()[0] for line in out.splitlines()] == list(summary)
+    assert [line.split()[0] for line in first.result().stdout.splitlines()] == list(summary)
     measured, repeated = ({k: v for k, v in s.items() if not k.endswith("_seconds")} for s in (summary, again))
     assert measured == repeated
     assert {key: summary[key] for key in EXPECTED.get(name, {})} == EXPECTED.get(name, {})
@@ -158,15 +171,6 @@ def test_an_experiment_keeps_the_contract_and_repeats_bit_for_bit(name, tmp_path
     assert all(figure.read_bytes().startswith(b"\x89PNG") for figure in figures)
 
 
-def test_function_fitting_as_mentat_does_it_is_numpy(tmp_path):
-    settings = ["--recipe", "mentat", "--quick", "--num-steps", 200, "--hidden-sizes", 3, 12, "--animate"]
-    done = experiment("function_fitting", *settings, "--out", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
-    assert read(tmp_path / "run", "summary")["difference_to_numpy"] < 1e-12
-    assert (tmp_path / "run" / "animation.gif").read_bytes().startswith(b"GIF89a")
-    assert re.search(r"µs in NumPy in float64: \d+ times as long", done.stderr)
-
-
 MENTAT_ERRORS = {  # training errors that mentat itself reached: mean and sd over six starts, for 3, 6 and 12 neurons
     "x1**2 + x2**2": {3: (0.246, 0.508), 6: (0.0030, 0.0004), 12: (0.0016, 0.0003)},
     "x1**2 - x2**2": {3: (0.697, 0.653), 6: (0.0016, 0.0004), 12: (0.0007, 0.0003)},
@@ -174,9 +178,13 @@ MENTAT_ERRORS = {  # training errors that mentat itself reached: mean and sd ove
 }
 
 
-def test_function_fitting_as_mentat_does_it_errs_as_mentat_does(tmp_path):
-    done = experiment("function_fitting", "--recipe", "mentat", "--num-seeds", 8, "--out", tmp_path / "run")
+def test_function_fitting_as_mentat_does_it_is_numpy_and_errs_as_mentat_does(tmp_path):
+    settings = ["--recipe", "mentat", "--num-seeds", 8, "--animate"]
+    done = experiment("function_fitting", *settings, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
+    assert read(tmp_path / "run", "summary")["difference_to_numpy"] < 1e-12
+    assert (tmp_path / "run" / "animation.gif").read_bytes().startswith(b"GIF89a")
+    assert re.search(r"µs in NumPy in float64: \d+ times as long", done.stderr)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) == 9
     for row in rows:
