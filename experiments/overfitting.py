@@ -181,8 +181,9 @@ def main(config: Config, run: Run) -> dict:
 
 
 def draw(config: Config, run: Run, courses, ends):
-    """The loss on both kinds of digits during the trainings; errors and losses on the test set at the end."""
+    """The loss on both kinds of digits while all nets of a cure learn; errors and losses on the test set at the end."""
     epochs = np.arange(config.eval_every, config.epochs + 1, config.eval_every)
+    courses = {name: np.where(np.isnan(course).any(axis=0), np.nan, course) for name, course in courses.items()}
     panels = {
         f"loss on {digits} digits": {name: (epochs, course[:, :, part, 0]) for name, course in courses.items()}
         for part, digits in enumerate(("training", "validation"))
