@@ -27,7 +27,7 @@ SECTIONS = {  # of the deck: of each experiment its pictures, and what each show
         },
         "logistic_regression": {
             "boundary": "The logistic neuron's boundary is straight (pages 4 and 6).",
-            "descent": "Newton's method needs a few steps where gradient descent needs thousands.",
+            "descent": "Newton's method needs a few steps where gradient descent needs hundreds.",
         },
         "tabular": {
             "grid": "Cross-validated losses of a grid of learning rates and penalties, all in one program.",
@@ -68,7 +68,7 @@ SECTIONS = {  # of the deck: of each experiment its pictures, and what each show
         "mnist_mlp": {
             "digits": "Sixty digits of MNIST (page 18).",
             "learning_curves": "The deck's net 784-300-100-10 with ReLU and tanh, and a modern recipe.",
-            "weights": "The weights of the first twenty neurons.",
+            "weights": "The weights of twenty neurons of the first layer, with ReLU.",
         },
         "mnist_cnn": {
             "learning_curves": "A convolutional network learns (page 19).",
@@ -88,25 +88,25 @@ SECTIONS = {  # of the deck: of each experiment its pictures, and what each show
         "feature_maps": {
             "maps_1": "Maps of the first convolution.",
             "patches_2": "What ten filters of the second convolution respond to most.",
-            "reasons": "Where a decision comes from: what is lost where a square hides the image; ink x gradient.",
+            "reasons": "Where a decision comes from: red is what speaks for it, where hidden, and as ink x gradient.",
             "embedding": "Pixels and the last hidden layer as points in the plane: the net has sorted the digits.",
         },
         "weight_sharing": {
-            "errors": "The same neurons connected to all pixels, to a few, and by shared weights (page 20).",
+            "errors": "Neurons connected to all pixels, to a few, by shared weights; a small dense layer (page 20).",
             "shifted": "Shifted digits: how far each net's knowledge of one place carries to the next.",
-            "matrices": "The three first layers as matrices: most weights of the last two are 0.",
+            "matrices": "The first layers of three nets as matrices: in the last two most weights are 0.",
         },
         "vanishing_gradients": {
-            "who_learns": "Who learns: depth, activation function, initialisation, batch normalisation (page 20).",
+            "who_learns": "Who learns in 240 steps: depth, activation, initialisation, batch normalisation (page 20).",
             "gradients": "The gradient's norm, layer by layer, before the first step.",
         },
         "overfitting": {
             "learning_curves": "Losses on the training digits and on others (page 20).",
-            "test_set": "What each cure is worth: a dot for each of ten nets.",
+            "test_set": "What each cure is worth: a dot for each of ten nets, a bar at their median.",
         },
         "optimizers": {
             "learning_rates": "Every optimizer has a best learning rate, and a range that works (page 20).",
-            "race": "Each at its best.",
+            "race": "Each at the rate with which it first reaches a loss of 0.2.",
         },
     },
 }

@@ -106,7 +106,8 @@ def compare_with_scipy(config: Config, run: Run) -> dict:
             expected = scipy.signal.correlate2d(image, kernel, mode)
             differences["correlation"].append(np.abs(correlate2d(image, kernel, mode) - expected).max())
         layer = ops.conv2d(image[None, :, :, None], kernel[:, :, None, None], padding="VALID")[0, :, :, 0]
-        differences["layer"].append(np.abs(layer - expected).max())  # the valid correlation
+        expected = scipy.signal.correlate2d(image, kernel, "valid")
+        differences["layer"].append(np.abs(layer - expected).max())
     largest = {f"{name}_difference": np.max(values).item() for name, values in differences.items()}
     run.log(**largest)
     return largest
@@ -123,7 +124,7 @@ def check_laws(config: Config) -> dict:
         "turned_kernel": (correlate2d(f, g), convolve2d(f, g[::-1, ::-1])),
     }
     errors = {f"{law}_error": jnp.abs(left - right).max().item() for law, (left, right) in pairs.items()}
-    return errors | {"correlation_commutation_error": jnp.abs(correlate2d(f, g) - correlate2d(g, f)).max().item()}
+    return errors | {"correlation_asymmetry": jnp.abs(correlate2d(f, g) - correlate2d(g, f)).max().item()}
 
 
 def draw_letter(run: Run):

@@ -1,8 +1,9 @@
 """Eight optimizers, each at its best learning rate: which reaches a low loss first.
 
 The deck (page 20) answers slow training with AdaGrad, RMSProp, Adam and their kin. Here they train the same net on the
-same digits. Each gets the best learning rate of one grid, by the loss on validation images; then nets with other seeds
-race, all optimizers from the same initial weights and with the same batches.
+same digits. Each gets the learning rate of one grid with which it first reaches a low loss on validation images; then
+nets with other seeds race to that loss on other validation images, all optimizers from the same initial weights and
+with the same batches.
 
 Run:    make experiment NAME=optimizers
 
@@ -29,6 +30,7 @@ from jaxnn import losses, metrics, models, training
 from jaxnn.lab import datasets, plots
 from jaxnn.lab.config import require
 from jaxnn.lab.run import Run, RunFailedError, start
+from jaxnn.types import Batch
 
 Optimizer = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "muon"]
 OPTIMIZERS: dict[Optimizer, Callable] = {  # as functions of the learning rate
@@ -42,6 +44,7 @@ OPTIMIZERS: dict[Optimizer, Callable] = {  # as functions of the learning rate
     "muon": optax.contrib.muon,
 }
 MODEL = models.mlp([100], 10)
+NUM_ROUNDS = 7  # of the timing
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def loss_fn(params, state, batch, keys):
     return losses.softmax_cross_entropy(logits, batch.targets), state
 
 
-def make_program(config: Config, name: Optimizer, num_looks: int):
+def make_program(config: Config, name: Optimizer):
     """All learning rates and seeds in one program: the nets [rates, seeds, ...], their validation losses at each look.
 
     The loss of a net that has diverged is infinite.
@@ -97,51 +100,69 @@ def make_program(config: Config, name: Optimizer, num_looks: int):
     def train_net(learning_rate, key, train, validation):
         optimizer = OPTIMIZERS[name](learning_rate)
         net = training.init_train_state(key, MODEL, optimizer, flatten(train.inputs[:1]))
-        num_steps = config.num_steps // num_looks
 
         def stretch(net, stop):
-            settings = {"optimizer": optimizer, "batch_size": 100, "num_steps": num_steps}
+            settings = {"optimizer": optimizer, "batch_size": 100, "num_steps": config.eval_every}
             net, _ = training.train_steps(net, train, loss_fn=loss_fn, **settings)
             loss = loss_fn(net.params, net.state, validation, None)[0].mean()
             return net, jnp.where((net.step == stop) & jnp.isfinite(loss), loss, jnp.inf)
 
-        net, course = jax.lax.scan(stretch, net, num_steps * jnp.arange(1, num_looks + 1))
+        net, course = jax.lax.scan(stretch, net, jnp.arange(config.eval_every, config.num_steps + 1, config.eval_every))
         return net.params, course
 
     over_seeds = jax.vmap(train_net, (None, 0, None, None))
     return jax.jit(jax.vmap(over_seeds, (0, None, None, None)))
 
 
-def tune(config: Config, run: Run, data: datasets.Splits) -> tuple[dict[str, float], dict[str, float]]:
-    """The learning rate of each optimizer whose nets end with the lowest mean loss, and the seconds that a step took.
-
-    These are per net, while all nets of the grid learn side by side.
-    """
-    best, seconds, courses = {}, {}, {}
+def tune(config: Config, run: Run, train: Batch, validation: Batch) -> dict[Optimizer, float]:
+    """The learning rate of each optimizer whose nets reach the target first; where none does, with the lowest loss."""
+    best, losses_at_end, steps_to_target = {}, {}, {}
     keys = jax.vmap(jax.random.key)(2**30 + jnp.arange(config.num_tuning_seeds))
-    arguments = jnp.array(config.learning_rates), keys, data.train, data.validation
-    num_nets = len(config.learning_rates) * config.num_tuning_seeds
+    rates = config.learning_rates
+    num_nets = len(rates) * config.num_tuning_seeds
     with run.progress(len(config.optimizers) * num_nets, unit="nets") as report:
         for number, name in enumerate(config.optimizers, 1):
-            program = make_program(config, name, 1).lower(*arguments).compile()
-            began = time.perf_counter()
-            _, course = jax.block_until_ready(program(*arguments))
-            seconds[name] = (time.perf_counter() - began) / num_nets / config.num_steps
-            courses[name] = np.asarray(course, float)[..., 0].T  # [seeds, rates]
-            found = courses[name].mean(axis=0)
+            _, courses = make_program(config, name)(jnp.array(rates), keys, train, validation)
+            courses = np.asarray(courses, float)  # [rates, seeds, looks]
+            losses_at_end[name] = courses[..., -1].T
+            steps_to_target[name] = np.stack([count_steps(config, course) for course in courses], axis=1)
+            found, steps = losses_at_end[name].mean(axis=0), steps_to_target[name].mean(axis=0)
             if not np.isfinite(found).any():
                 raise RunFailedError(f"{name} diverges at all --learning-rates: give lower ones")
-            best[name] = config.learning_rates[int(np.argmin(found))]
-            for rate, loss in zip(config.learning_rates, found.tolist(), strict=True):
-                run.log(optimizer=name, learning_rate=rate, validation_loss=finite(loss))
+            _, _, best[name] = min(zip(np.nan_to_num(steps, nan=np.inf), found, rates, strict=True))
+            for rate, loss, num_steps in zip(rates, found.tolist(), steps.tolist(), strict=True):
+                row = {"validation_loss": finite(loss), "steps_to_target": finite(num_steps)}
+                run.log(optimizer=name, learning_rate=rate, **row)
             report(number * num_nets)
-            at_an_end = best[name] in (config.learning_rates[0], config.learning_rates[-1])
+            at_an_end = best[name] in (rates[0], rates[-1])
             run.say(f"{name}: best at {best[name]:g}{', an end of the grid' if at_an_end else ''}")
-    panel = {name: (config.learning_rates, complete(course)) for name, course in courses.items()}
-    title = f"after {config.num_steps:,} steps"
-    figure = plots.lines({title: panel}, xlabel="learning rate", ylabel="loss on validation images", log="xy")
-    run.save_figure("learning_rates", figure)
-    return best, seconds
+    panels = {
+        title: {name: (rates, complete(values)) for name, values in found.items()}
+        for title, found in (
+            (f"steps to a loss of {config.target:g}", steps_to_target),
+            (f"loss after {config.num_steps:,} steps", losses_at_end),
+        )
+    }
+    run.save_figure("learning_rates", plots.lines(panels, xlabel="learning rate", log="xy"))
+    return best
+
+
+def measure_seconds(best: dict[Optimizer, float], train: Batch) -> dict[Optimizer, float]:
+    """Of each optimizer, the seconds that a step of one net takes: the median of rounds in which all take turns."""
+    programs, nets = {}, {}
+    for name, rate in best.items():
+        optimizer = OPTIMIZERS[name](rate)
+        settings = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": 100, "num_steps": 100}
+        programs[name] = jax.jit(functools.partial(training.train_steps, **settings))
+        nets[name] = training.init_train_state(jax.random.key(0), MODEL, optimizer, flatten(train.inputs[:1]))
+        jax.block_until_ready(programs[name](nets[name], train))  # compiles
+    seconds = {name: [] for name in best}
+    for _ in range(NUM_ROUNDS):
+        for name, program in programs.items():
+            began = time.perf_counter()
+            jax.block_until_ready(program(nets[name], train))
+            seconds[name].append((time.perf_counter() - began) / 100)
+    return {name: float(np.median(values)) for name, values in seconds.items()}
 
 
 def finite(number: float) -> float | None:
@@ -157,18 +178,18 @@ def complete(course: np.ndarray) -> np.ndarray:
 def main(config: Config, run: Run) -> dict:
     """Tunes, then lets nets with other seeds race; the test set is looked at once, at the end."""
     data = datasets.mnist(config.data_dir)
-    data = jax.device_put(data._replace(train=jax.tree.map(lambda leaf: leaf[: config.num_train], data.train)))
+    train, test = jax.device_put((jax.tree.map(lambda leaf: leaf[: config.num_train], data.train), data.test))
+    halves = slice(0, 2500), slice(2500, 5000)  # of the validation images: one for choosing, one for the race
+    choosing, racing = (jax.device_put(jax.tree.map(lambda leaf: leaf[half], data.validation)) for half in halves)  # noqa: B023
     run.record(data_sha256=datasets.SHA256["mnist"])
     run.say(f"each optimizer at {len(config.learning_rates)} learning rates")
-    best, seconds = tune(config, run, data)
+    best = tune(config, run, train, choosing)
     keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.num_seeds))
-    num_looks = config.num_steps // config.eval_every
     nets, courses = {}, {}
     run.say("the race, each at its best")
     with run.progress(len(config.optimizers) * config.num_seeds, unit="nets") as report:
         for number, name in enumerate(config.optimizers, 1):
-            program = make_program(config, name, num_looks)
-            params, course = program(jnp.array([best[name]]), keys, data.train, data.validation)
+            params, course = make_program(config, name)(jnp.array([best[name]]), keys, train, racing)
             nets[name], courses[name] = jax.tree.map(lambda leaf: leaf[0], params), np.asarray(course[0], float)
             for seed, losses_of_net in enumerate(courses[name].tolist(), config.seed):
                 row = {"validation_losses": [finite(loss) for loss in losses_of_net]}
@@ -176,7 +197,7 @@ def main(config: Config, run: Run) -> dict:
             report(number * config.num_seeds)
             run.say(f"{name}: loss {courses[name][:, -1].mean():.4f} on validation images")
     draw(config, run, courses)
-    return summarize(config, best, courses, seconds, accuracies(nets, data.test))
+    return summarize(config, best, courses, measure_seconds(best, train), accuracies(nets, test))
 
 
 def accuracies(nets, test) -> dict[str, np.ndarray]:
@@ -202,6 +223,8 @@ def draw(config: Config, run: Run, courses):
 def summarize(config: Config, best, courses, seconds, test_accuracies) -> dict:
     """Of each optimizer, mean and deviation: loss, steps to the target, accuracy; and its lead over the first, by seed.
 
+    The seconds are those of one net that learns alone: the mean number of steps times what a step takes.
+
     None stands where a net has diverged or missed the target.
     """
     first = config.optimizers[0]
@@ -211,7 +234,7 @@ def summarize(config: Config, best, courses, seconds, test_accuracies) -> dict:
         columns = {
             f"{name}_validation_loss": course[:, -1],
             f"{name}_steps_to_target": steps_to_target[name],
-            f"{name}_test_accuracy": test_accuracies[name],
+            f"{name}_test_accuracy": np.where(np.isfinite(course[:, -1]), test_accuracies[name], np.nan),
         }
         if name != first:
             columns[f"{name}_steps_after_{first}"] = steps_to_target[name] - steps_to_target[first]
@@ -226,8 +249,11 @@ def summarize(config: Config, best, courses, seconds, test_accuracies) -> dict:
 
 
 def count_steps(config: Config, course: np.ndarray) -> np.ndarray:
-    """Of each net, the steps to the first look at which its loss was at most the target; NaN where there was none."""
-    reached = course <= config.target
+    """Of each net, the steps to the first look at which its loss was at most the target.
+
+    NaN where there was none, or where the net has diverged in the end.
+    """
+    reached = (course <= config.target) & np.isfinite(course[:, -1:])
     return np.where(reached.any(axis=1), (reached.argmax(axis=1) + 1) * config.eval_every, np.nan)
 
 

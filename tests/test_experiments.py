@@ -1,5 +1,6 @@
 """Every experiment at toy size, as a user runs it, and the contract that all of them keep."""
 
+import functools
 import json
 import os
 import re
@@ -40,7 +41,10 @@ COMMAND = [sys.executable, "-m", "experiments"]
 
 def experiment(*arguments):
     process = launch(COMMAND, *arguments)
-    out, errors = process.communicate(timeout=300)
+    try:
+        out, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
     return subprocess.CompletedProcess(arguments, process.returncode, out, errors)
 
 
@@ -114,7 +118,15 @@ EXPECTED = {  # numbers that the deck's formulas and pictures must have, also at
         "turned_kernel_error": pytest.approx(0, abs=1e-12),
     },
     "feature_maps": {"first_maps_error": pytest.approx(0, abs=1e-5)},
-    "mnist_mlp": {"num_parameters": 784 * 300 + 300 + 300 * 100 + 100 + 100 * 10 + 10},
+    "mnist_mlp": {
+        "num_parameters": 784 * 300 + 300 + 300 * 100 + 100 + 100 * 10 + 10,
+        "modern_test_accuracy": pytest.approx(0.9, abs=0.05),  # of so few steps, as below
+    },
+    "optimizers": {
+        "sgd_test_accuracy": pytest.approx(0.82, abs=0.05),
+        "adam_test_accuracy": pytest.approx(0.88, abs=0.05),
+    },
+    "overfitting": {"nothing_gap": pytest.approx(0.25, abs=0.1)},
     "vanishing_gradients": {
         "he_signal_ratio": pytest.approx(1, abs=0.1),
         "glorot_signal_ratio": pytest.approx(1, abs=0.1),
@@ -135,31 +147,30 @@ EXPECTED = {  # numbers that the deck's formulas and pictures must have, also at
 }
 
 
-def run_quickly(name, three_nets, folder):
-    needed = ["--run", three_nets] if name in ("predict", "feature_maps") else []
-    return experiment(name, "--quick", "--seed", 3, *needed, "--out", folder)
-
-
 @pytest.fixture(scope="module")
-def first_runs(request, three_nets, tmp_path_factory):
-    """Two at a time, a run of each experiment that is to be tested; a later one finds its compiled programs."""
-    names = [item.callspec.params["name"] for item in request.session.items if "first_runs" in item.fixturenames]
-    folders = {name: tmp_path_factory.mktemp("first") / name for name in names}
-    with ThreadPoolExecutor(2) as pool:
-        yield {name: (folder, pool.submit(run_quickly, name, three_nets, folder)) for name, folder in folders.items()}
+def runs(request, three_nets, tmp_path_factory):
+    """Of each experiment that is to be tested, what two runs left, the second with the first's compiled programs."""
+
+    def run_twice(name):
+        needed = ["--run", three_nets] if name in ("predict", "feature_maps") else []
+        folders = [tmp_path_factory.mktemp(name) / "run" for _ in range(2)]
+        return [(folder, experiment(name, "--quick", "--seed", 3, *needed, "--out", folder)) for folder in folders]
+
+    names = [item.callspec.params["name"] for item in request.session.items if "runs" in item.fixturenames]
+    with ThreadPoolExecutor(2) as pool:  # two experiments at a time
+        yield {name: pool.submit(run_twice, name) for name in names}
         pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_experiment_keeps_the_contract_and_repeats_bit_for_bit(name, tmp_path, three_nets, first_runs):
-    first_folder, first = first_runs[name]
-    folders = first_folder, tmp_path / "second"
-    for folder, done in zip(folders, (first.result(), run_quickly(name, three_nets, folders[1])), strict=True):
+def test_an_experiment_keeps_the_contract_and_repeats_bit_for_bit(name, runs):
+    folders, processes = zip(*runs[name].result(), strict=True)
+    for folder, done in zip(folders, processes, strict=True):
         assert done.returncode == 0, done.stderr
         assert str(folder) in done.stderr
     summary, again = (read(folder, "summary") for folder in folders)
     assert all(value is None or isinstance(value, int | float | str) for value in summary.values())
-    assert [line.split()[0] for line in first.result().stdout.splitlines()] == list(summary)
+    assert [line.split()[0] for line in processes[0].stdout.splitlines()] == list(summary)
     measured, repeated = ({k: v for k, v in s.items() if not k.endswith("_seconds")} for s in (summary, again))
     assert measured == repeated
     assert {key: summary[key] for key in EXPECTED.get(name, {})} == EXPECTED.get(name, {})
@@ -271,6 +282,23 @@ def test_experiments_refuse(config_class, setting, message):
         config_class(**setting)
 
 
+def test_vanishing_gradients_chooses_on_one_half_of_the_images_and_reports_on_the_other():
+    rng = np.random.default_rng(0)
+    labels = np.arange(100) % 10
+    digits = Batch(jnp.asarray(rng.integers(0, 256, (10, 28, 28, 1), np.uint8)[labels]), jnp.asarray(labels))
+    other_half_is_wrong = digits._replace(targets=digits.targets.at[50:].add(1) % 10)
+    config = vanishing_gradients.Config(depths=(2,), learning_rates=(0.01,), num_steps=60, num_seeds=1)
+    setting = jax.tree.map(lambda leaf: leaf[-1], vanishing_gradients.all_settings(config))  # ReLU, He
+    train = jax.jit(functools.partial(vanishing_gradients.train_net, config, 2, False, setting))
+    outcome = train(digits, other_half_is_wrong)
+    assert (outcome.chosen_by, outcome.reported) == (1, 0)
+    assert outcome.norms.shape == (4, 2)
+    assert (outcome.norms > 0).all()
+    diverged = setting._replace(learning_rate=jnp.array(1e30))
+    outcome = vanishing_gradients.train_net(config, 2, False, diverged, digits, digits)
+    assert (outcome.chosen_by, outcome.reported) == (0, 0)
+
+
 def test_optimizers_counts_steps_and_compares_seed_by_seed():
     config = optimizers.Config(("sgd", "adam"), num_steps=75, num_seeds=2, target=0.2)
     courses = {
@@ -287,11 +315,27 @@ def test_optimizers_counts_steps_and_compares_seed_by_seed():
     assert summary["adam_to_target_seconds"] == pytest.approx(0.075)
     assert summary["adam_validation_loss"] == pytest.approx(0.1)
     assert summary["sgd_test_accuracy"] == pytest.approx(0.6)
-    courses["adam"][1] = [0.5, np.inf, np.inf]
+    courses["adam"][1] = [0.1, np.inf, np.inf]
     summary = optimizers.summarize(config, best, courses, seconds, accuracies)
     assert summary["adam_num_diverged"] == 1
-    nothing = ("validation_loss", "steps_to_target", "steps_to_target_sd", "steps_after_sgd", "to_target_seconds")
+    nothing = ("validation_loss", "steps_to_target", "steps_after_sgd", "to_target_seconds", "test_accuracy")
     assert [summary[f"adam_{name}"] for name in nothing] == [None] * 5
+
+
+def test_optimizers_chooses_the_rate_that_reaches_the_target_first_or_else_ends_lowest(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 10
+    digits = Batch(jnp.asarray(rng.integers(0, 256, (10, 28, 28, 1), np.uint8)[labels]), jnp.asarray(labels))
+    settings = {"learning_rates": (1e-4, 0.1, 1e30), "num_steps": 20, "eval_every": 1, "num_tuning_seeds": 2}
+    for target in (0.5, 1e-30):
+        (tmp_path / str(target)).mkdir()
+        this = run.Run(tmp_path / str(target))
+        best = optimizers.tune(optimizers.Config(("sgd",), target=target, **settings), this, digits, digits)
+        rows = [json.loads(line) for line in (this.directory / "metrics.jsonl").read_text().splitlines()]
+        assert best == {"sgd": 0.1}
+        assert [row["steps_to_target"] is not None for row in rows] == [False, target == 0.5, False]
+        assert rows[1]["validation_loss"] < rows[0]["validation_loss"]
+        assert rows[2]["validation_loss"] is None
 
 
 def test_overfitting_compares_seed_by_seed():
@@ -306,6 +350,7 @@ def test_overfitting_compares_seed_by_seed():
     assert summary["early_stopping_gain"] == pytest.approx(0.025)
     assert summary["early_stopping_gain_sd"] == pytest.approx(0.05 / np.sqrt(2))
     assert summary["early_stopping_test_loss"] == pytest.approx(0.35)
+    assert summary["early_stopping_loss_gain"] == pytest.approx(0.25)
     assert summary["nothing_test_accuracy_sd"] == pytest.approx(0.1 / np.sqrt(2))
 
 
@@ -313,7 +358,7 @@ def test_optimizers_that_all_diverge_say_so(tmp_path):
     config = optimizers.Config(("sgd",), learning_rates=(1e30,), num_steps=2, eval_every=1, num_tuning_seeds=1)
     few = Batch(jnp.full((100, 28, 28, 1), 255, jnp.uint8), jnp.arange(100) % 10)
     with pytest.raises(RunFailedError, match="sgd diverges at all --learning-rates: give lower ones"):
-        optimizers.tune(config, run.Run(tmp_path), datasets.Splits(few, few, few))
+        optimizers.tune(config, run.Run(tmp_path), few, few)
 
 
 def test_mnist_cnn_trains_several_nets_and_each_as_if_alone(tmp_path, three_nets):

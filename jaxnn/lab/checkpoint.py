@@ -22,7 +22,7 @@ def save(directory: Path, tree: PyTree, *, notes: dict[str, Any] | None = None):
     `notes` is anything that JSON can hold; `load` gives it back.
     """
     arrays = {name: np.asarray(_data(leaf)) for name, leaf in _named(jax.tree.leaves(tree))}
-    metadata = {"leaves": _describe(tree), "sha256": _digest(arrays), "notes": notes or {}}
+    metadata = {"leaves": _describe(tree), "empty": _empty(tree), "sha256": _digest(arrays), "notes": notes or {}}
     _orbax().save(directory.absolute(), arrays, custom_metadata=metadata)
 
 
@@ -51,7 +51,8 @@ def load(directory: Path, like: PyTree = None) -> tuple[PyTree, dict[str, Any]]:
         for name, (_, impl, _, _) in _named(described)
     ]
     if like is None:
-        return _grow([path for path, _, _, _ in described], leaves), metadata["notes"]
+        paths, empty = [path for path, _, _, _ in described], metadata.get("empty", [])
+        return _grow(paths + empty, leaves + [{} for _ in empty]), metadata["notes"]
     return jax.tree.unflatten(jax.tree.structure(like), leaves), metadata["notes"]
 
 
@@ -96,6 +97,12 @@ def _describe(tree) -> list:
     ]
 
 
+def _empty(tree) -> list:
+    """The paths of empty dicts, such as the state of a model that has none; they have no leaves."""
+    nodes = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda node: isinstance(node, dict) and not node)
+    return [[_step(entry) for entry in path] for path, node in nodes if isinstance(node, dict)]
+
+
 def _step(entry) -> list:
     """One step of a path: into a dict, a sequence, or an object with named fields."""
     for kind, attribute in (("key", "key"), ("index", "idx"), ("field", "name")):
@@ -116,7 +123,7 @@ def _grow(paths, leaves):
     grown = {name: _grow(*branch) for (_, name), branch in branches.items()}
     kinds = {kind for kind, _ in branches}
     if kinds == {"index"}:
-        return [grown.get(index) for index in range(max(grown) + 1)]  # empty nodes leave no trace
+        return [grown.get(index) for index in range(max(grown) + 1)]  # empty nodes other than dicts leave no trace
     return types.SimpleNamespace(**grown) if kinds == {"field"} else grown
 
 

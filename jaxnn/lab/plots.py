@@ -202,7 +202,8 @@ def lines(
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
         if "x" not in log and all(np.asarray(x).dtype.kind == "i" for x, _ in content.values()):
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.set(**{f"{name}scale": "log" for name in log})
+        above_0 = [name for name in log if np.isfinite(getattr(axis.dataLim, f"minpos{name}"))]
+        axis.set(**{f"{name}scale": "log" for name in above_0})
         axis.grid(alpha=0.3)
         if len(content) > 6:
             axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))

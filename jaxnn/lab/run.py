@@ -299,7 +299,7 @@ def start(
                 summary = json.loads((run.directory / "summary.json").read_text())
             else:
                 with _discard_if_nothing_began(run.directory):
-                    summary = _execute(name, config, main, run)
+                    summary = _execute(name, config, main, run, options)
     except StoppedError as error:
         console.print(f"{name}: {error}", markup=False)
         _say_how_to_go_on(console, name, error.directory)
@@ -320,17 +320,21 @@ def _say_how_to_go_on(console, name: str, directory: Path):
     console.print(f'  make experiment NAME={name} ARGS="--resume {shlex.quote(str(directory))}"', markup=False)
 
 
-def _execute(name, config, main, run) -> dict[str, Any]:
+def _execute(name, config, main, run, options) -> dict[str, Any]:
     _write_json(run.directory / "config.json", {"experiment": name, **dataclasses.asdict(config)})
     (run.directory / "summary.json").unlink(missing_ok=True)
     environment.use_compilation_cache()
     environment.use_cpu_devices(getattr(config, "num_devices", 1))
     if not (run.directory / "checkpoints").exists():
+        if (run.directory / "metrics.jsonl").exists():
+            log.info("%s has no checkpoint: the run begins anew", run.directory)
         run.restart_log()
     device = environment.device()
     _write_json(run.directory / "environment.json", environment.describe() | _earlier(run.directory))
     log.info("%s on %s, results in %s", name, device, run.directory)
     summary = main(config, run)
+    if options.profile and not (run.directory / "profile").exists():
+        log.warning("--profile: %s has no training that it could show", name)
     _write_json(run.directory / "summary.json", summary)
     return summary
 

@@ -33,6 +33,7 @@ def test_without_a_structure_the_places_make_one(tmp_path):
     checkpoint.save(tmp_path / "net", net)
     loaded, _ = checkpoint.load(tmp_path / "net")
     assert jax.tree.structure(loaded.params) == jax.tree.structure(net.params)
+    assert loaded.state == {}
     np.testing.assert_array_equal(loaded.params[1]["weight"], net.params[1]["weight"])
     np.testing.assert_array_equal(loaded.opt_state[0].mu[0]["bias"], np.zeros(4))
     assert jax.random.key_data(loaded.key).tolist() == jax.random.key_data(net.key).tolist()

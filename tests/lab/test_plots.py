@@ -48,6 +48,11 @@ def test_lines_of_several_runs_show_their_mean_and_deviation():
     assert np.isclose(band.get_paths()[0].vertices[:, 1].max(), 4 + np.sqrt(8))
 
 
+def test_lines_without_a_value_above_0_are_drawn_without_a_logarithm():
+    (axis,) = draws(plots.lines({"loss": {"net": (np.arange(1.0, 3.0), np.full(2, np.nan))}}, log="xy"))
+    assert axis.get_yscale() == "linear"
+
+
 def test_tables_write_mean_and_deviation():
     figure = plots.tables(
         {"a": np.array([[[0.25, 0.75]], [[1.0, 1.0]]])}, rows=["x", "y"], columns=["1"], limits=(0.0, 1.0)

@@ -98,6 +98,16 @@ def test_a_resumed_run_remembers_what_it_ran_on_before(tmp_path, whole):
     assert earlier[0] == before
 
 
+def test_a_run_without_a_checkpoint_begins_anew_and_says_so(tmp_path, whole):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    (folder / "summary.json").unlink()
+    shutil.rmtree(folder / "checkpoints")
+    code, errors = finish(TOY, "--resume", folder)
+    assert code == 0
+    assert "has no checkpoint: the run begins anew" in errors
+    assert left_by(folder) == left_by(whole)
+
+
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, whole):
     folder = shutil.copytree(whole, tmp_path / "damaged")
     (folder / "summary.json").unlink()
