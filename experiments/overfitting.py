@@ -6,8 +6,9 @@ the loss on 5,000 other digits; on these, too, the strengths of the other cures 
 
 Run:    make experiment NAME=overfitting
 
-Expect: test accuracy (10 seeds) 90.2 % ± 0.5 % with nothing; gains, seed by seed: l1 0.0, l2 0.1 ± 0.1, early
-        stopping -0.4 ± 0.8, dropout 1.3 ± 0.3, augmentation 5.2 ± 0.4, all 5.2 ± 0.4 points
+Expect: test accuracy (10 seeds) 90.1 % ± 0.7 % with nothing; gains, seed by seed: l1 -0.1 ± 0.1, l2 -0.1 ± 0.1, early
+        stopping -0.5 ± 0.6, dropout 1.1 ± 0.2, augmentation 5.3 ± 0.6, all 5.2 ± 0.5 points; the test loss, 0.50 ± 0.05
+        with nothing, is lower with each: l2 0.36 ± 0.03, early stopping 0.41 ± 0.04, all 0.15 ± 0.01
 
 Time:   2 min 30 s
 """
