@@ -8,7 +8,7 @@ it learns slowly, and so for five times as many steps. The steps are as many wha
 Run:    make experiment NAME=weight_sharing
 
 Expect: test accuracy (5 seeds, 25,000 images) 97.37 % ± 0.07 % dense, 97.19 % ± 0.18 % local, 97.4 % ± 0.3 %
-        convolution, 83 % ± 4 % small dense; of digits shifted by 2 pixels 77 % ± 1 %, 85 % ± 1 %, 88 % ± 1 %, 51 % ± 8 %
+        convolution, 83 % ± 4 % small dense; of digits shifted by 2 pixels 77 ± 1, 85 ± 1, 88 ± 1 and 51 ± 8 %
 
 Time:   2 min 15 s
 """
