@@ -8,8 +8,8 @@ if it reads 80 % of these; with more steps, deeper ones do.
 
 Run:    make experiment NAME=vanishing_gradients
 
-Expect: at most 2 (logistic), 20 (tanh), 10 (ReLU) hidden layers learn without batch normalisation; with it, logistic
-        nets of 50 do (Glorot and He), tanh and ReLU nets no deeper ones than before; 3 seeds of each of 90 kinds
+Expect: at most 2 (logistic), 20 (tanh), 10 (ReLU) hidden layers learn without batch normalisation; with it, of nets
+        whose weights are Glorot's or He's, logistic ones of 50 do, tanh and ReLU no deeper ones; 3 seeds of 90 kinds
 
 Time:   2 min 33 s
 """

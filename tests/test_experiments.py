@@ -263,12 +263,12 @@ def test_vanishing_gradients_builds_the_net_that_mlp_builds():
         (vanishing_gradients.Config, {"learning_rates": (-1.0,)}, "--learning-rates must be in (0, 10], at least one"),
         (vanishing_gradients.Config, {"num_steps": 100}, "--num-steps must be a multiple of 3 below 100000, not 100"),
         (overfitting.Config, {"num_train": 10}, "--num-train must be in 50 ... 10000, not 10"),
-        (overfitting.Config, {"cures": ("dropout",)}, "--cures must be nothing, and others, all different, not ("),
+        (overfitting.Config, {"cures": ("dropout",)}, "--cures must be nothing and any others, all different, not ("),
         (overfitting.Config, {"epochs": 7}, "--epochs must be a multiple of --eval-every 5, at most 10000, not 7"),
         (overfitting.Config, {"patience": 0}, "--patience must be in 1 ... 10000, not 0"),
         (optimizers.Config, {"optimizers": ("sgd", "sgd")}, "--optimizers must be at least one, all different"),
         (optimizers.Config, {"learning_rates": (0.1, 0.01)}, "--learning-rates must be above 0, finite, rising"),
-        (optimizers.Config, {"num_steps": 30}, "--num-steps must be a multiple of --eval-every 25, at most"),
+        (optimizers.Config, {"num_steps": 35}, "--num-steps must be a multiple of --eval-every 10, at most"),
         (optimizers.Config, {"target": 0.0}, "--target must be above 0, finite, not 0.0"),
         (feature_maps.Config, {"num_embedded": 6000}, "--num-embedded must be in 100 ... --num-images 5000, not 6000"),
         *(
@@ -300,7 +300,7 @@ def test_vanishing_gradients_chooses_on_one_half_of_the_images_and_reports_on_th
 
 
 def test_optimizers_counts_steps_and_compares_seed_by_seed():
-    config = optimizers.Config(("sgd", "adam"), num_steps=75, num_seeds=2, target=0.2)
+    config = optimizers.Config(("sgd", "adam"), num_steps=75, eval_every=25, num_seeds=2, target=0.2)
     courses = {
         "sgd": np.array([[0.9, 0.3, 0.2], [0.5, 0.1, 0.3]]),
         "adam": np.array([[0.1, 0.1, 0.1], [0.5, 0.2, 0.1]]),
