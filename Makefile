@@ -51,7 +51,7 @@ experiments: $(READY)  ## list the experiments, with the time that each takes on
 test: $(READY)  ## the tests
 	@$(BIN)/python -m pytest $(ARGS)
 
-gallery: $(READY)  ## run every experiment and collect the pictures in docs/gallery.md (half an hour)
+gallery: $(READY)  ## run every experiment and collect the pictures in docs/gallery.md (a quarter of an hour)
 	@$(BIN)/python docs/gallery.py
 
 bench: .venv-bench/.ready  ## race against PyTorch, Flax and NumPy, in an environment of its own; writes benchmarks/RESULTS.md

@@ -26,7 +26,7 @@ from jax import lax  # noqa: E402
 from jaxnn import backprop, losses, models  # noqa: E402
 from jaxnn.data import batch_indices  # noqa: E402
 from jaxnn.lab import plots  # noqa: E402
-from jaxnn.lab.config import require  # noqa: E402
+from jaxnn.lab.config import require, require_seeds  # noqa: E402
 from jaxnn.lab.run import Run, RunFailedError, start  # noqa: E402
 
 ACTIVATIONS = {
@@ -58,7 +58,7 @@ class Config:
         require(self, "batch_size", 1 <= self.batch_size <= self.num_points, f"in 1 ... {self.num_points}")
         require(self, "learning_rate", 0 < self.learning_rate < float("inf"), "finite and above 0")
         require(self, "num_steps", 1 <= self.num_steps <= 1_000_000, "in 1 ... 1000000")
-        require(self, "seed", 0 <= self.seed < 2**31, "in 0 ... 2147483647")
+        require_seeds(self)
 
 
 def main(config: Config, run: Run) -> dict:

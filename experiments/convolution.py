@@ -26,7 +26,7 @@ from jax.scipy.stats import norm  # noqa: E402
 
 from jaxnn import ops  # noqa: E402
 from jaxnn.lab import datasets, plots  # noqa: E402
-from jaxnn.lab.config import require  # noqa: E402
+from jaxnn.lab.config import require, require_seeds  # noqa: E402
 from jaxnn.lab.run import Run, start  # noqa: E402
 
 MODES = ("full", "same", "valid")
@@ -53,7 +53,7 @@ class Config:
         """Refuses what cannot be."""
         require(self, "num_digits", 1 <= self.num_digits <= 20, "in 1 ... 20")
         require(self, "num_random", 1 <= self.num_random <= 1000, "in 1 ... 1000")
-        require(self, "seed", 0 <= self.seed < 2**31, "in 0 ... 2147483647")
+        require_seeds(self)
 
 
 def main(config: Config, run: Run) -> dict:

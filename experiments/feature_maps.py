@@ -27,7 +27,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from jaxnn import cnn, losses, metrics, training
 from jaxnn.lab import datasets, plots, run
 from jaxnn.lab.checkpoint import CheckpointError
-from jaxnn.lab.config import BadUsageError, require
+from jaxnn.lab.config import BadUsageError, require, require_seeds
 from jaxnn.types import Batch
 
 NUM_PATCHES = 8  # of each filter, those that it responds to most
@@ -51,7 +51,7 @@ class Config:
         require(self, "num_images", 200 <= self.num_images <= 5000, "in 200 ... 5000")
         fits = 100 <= self.num_embedded <= self.num_images
         require(self, "num_embedded", fits, f"in 100 ... --num-images {self.num_images}")
-        require(self, "seed", 0 <= self.seed < 2**31, "in 0 ... 2147483647")
+        require_seeds(self)
 
 
 def load_net(folder: Path):
@@ -157,8 +157,9 @@ def draw_patches(this: run.Run, images, layers):
             for index in strongest:
                 row, column = stride * np.array(np.unravel_index(responses[index].argmax(), responses[index].shape))
                 pictures.append(images[index, row : row + size, column : column + size])
-            titles += [f"filter {channel}", *[""] * (NUM_PATCHES - 1)]
-        this.save_figure(f"patches_{number}", plots.image_grid(pictures, titles, num_columns=2 * NUM_PATCHES))
+            pictures.append(np.zeros((size, size)))  # a gap between two filters
+            titles += [f"filter {channel}", *[""] * NUM_PATCHES]
+        this.save_figure(f"patches_{number}", plots.image_grid(pictures, titles, num_columns=2 * (NUM_PATCHES + 1)))
 
 
 def draw_reasons(this: run.Run, module: nn.Module, variables, images):
@@ -174,12 +175,10 @@ def draw_reasons(this: run.Run, module: nn.Module, variables, images):
     corners = np.stack(np.meshgrid(*[np.arange(29 - OCCLUDED)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
     inside = (np.arange(28) >= corners[..., None]) & (np.arange(28) < corners[..., None] + OCCLUDED)
     squares = (inside[:, 0, :, None] & inside[:, 1, None, :])[..., None]  # [places, 28, 28, 1]
-    falls = []
+    falls, times_hidden = [], squares.sum(axis=0)
     for image, digit, log_prob in zip(images, digits, logits, strict=True):
         losses_of_places = log_prob[digit] - log_probs(jnp.where(squares, 0, image))[:, digit]
-        falls.append(
-            np.tensordot(losses_of_places, squares, 1) / squares.sum(axis=0)
-        )  # the mean over a pixel's squares
+        falls.append(np.tensordot(losses_of_places, squares, 1) / times_hidden)  # the mean over a pixel's squares
     pictures = [*images, *falls, *(gradients * images)]
     for label, (digit, row) in enumerate(zip(digits.tolist(), logits, strict=True)):
         this.log(label=label, read_as=digit, probability=float(np.exp(row[digit])))

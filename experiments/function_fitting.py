@@ -32,7 +32,7 @@ from jax.flatten_util import ravel_pytree  # noqa: E402
 
 from jaxnn import descent, losses, models, training  # noqa: E402
 from jaxnn.lab import formula, plots  # noqa: E402
-from jaxnn.lab.config import BadUsageError, require  # noqa: E402
+from jaxnn.lab.config import BadUsageError, require, require_seeds  # noqa: E402
 from jaxnn.lab.run import Run, RunFailedError, start  # noqa: E402
 from jaxnn.types import Batch  # noqa: E402
 
@@ -73,9 +73,7 @@ class Config:
             )
         fits = NUM_FRAMES <= self.steps <= 100_000 and self.steps % NUM_FRAMES == 0
         require(self, "num_steps", fits, f"a multiple of {NUM_FRAMES}, at most 100000")
-        require(self, "num_seeds", 1 <= self.num_seeds <= 10_000, "in 1 ... 10000")
-        last_seed = 2**31 - self.num_seeds
-        require(self, "seed", 0 <= self.seed < last_seed, f"in 0 ... {last_seed - 1}")
+        require_seeds(self, most=10_000)
 
     @property
     def steps(self) -> int:

@@ -24,7 +24,7 @@ import optax  # noqa: E402
 
 from jaxnn import descent  # noqa: E402
 from jaxnn.lab import plots  # noqa: E402
-from jaxnn.lab.config import require  # noqa: E402
+from jaxnn.lab.config import require, require_seeds  # noqa: E402
 from jaxnn.lab.run import Run, RunFailedError, start  # noqa: E402
 
 BOWL_CURVATURE = 8.0  # the largest of its Hessian: gradient descent needs a learning rate below 2/8
@@ -51,7 +51,7 @@ class Config:
         require(self, "max_steps", 1 <= self.max_steps <= 100_000, "in 1 ... 100000")
         for name in ("num_rates", "num_starts"):
             require(self, name, 1 <= getattr(self, name) <= 1000, "in 1 ... 1000")
-        require(self, "seed", 0 <= self.seed < 2**31, "in 0 ... 2147483647")
+        require_seeds(self)
 
 
 def bowl(x):

@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 
 from jaxnn import losses  # noqa: E402
 from jaxnn.lab import plots  # noqa: E402
-from jaxnn.lab.config import require  # noqa: E402
+from jaxnn.lab.config import require, require_seeds  # noqa: E402
 from jaxnn.lab.run import Run, start  # noqa: E402
 
 
@@ -45,7 +45,7 @@ class Config:
         require(self, "base", 1 < self.base < float("inf"), "above 1 and finite")
         require(self, "num_pairs", 1 <= self.num_pairs <= 10_000_000, "in 1 ... 10000000")
         require(self, "resolution", 2 <= self.resolution <= 1000, "in 2 ... 1000")
-        require(self, "seed", 0 <= self.seed < 2**31, "in 0 ... 2147483647")
+        require_seeds(self)
 
 
 def main(config: Config, run: Run) -> dict:

@@ -28,7 +28,7 @@ from jax import lax  # noqa: E402
 from jaxnn import linear_models, losses, metrics, models, training  # noqa: E402
 from jaxnn.data import fit_standardizer, standardize  # noqa: E402
 from jaxnn.lab import datasets, plots, tables  # noqa: E402
-from jaxnn.lab.config import BadUsageError, require  # noqa: E402
+from jaxnn.lab.config import BadUsageError, require, require_seeds  # noqa: E402
 from jaxnn.lab.run import Run, start  # noqa: E402
 from jaxnn.types import Batch  # noqa: E402
 
@@ -57,7 +57,7 @@ class Config:
         require(self, "num_steps", 1 <= self.num_steps <= 1_000_000, "in 1 ... 1000000")
         require(self, "batch_size", 1 <= self.batch_size <= self.num_points, f"in 1 ... {self.num_points}")
         require(self, "num_penalties", 2 <= self.num_penalties <= 1000, "in 2 ... 1000")
-        require(self, "seed", 0 <= self.seed < 2**31, "in 0 ... 2147483647")
+        require_seeds(self)
 
 
 def squared_error(params, state, batch, keys):

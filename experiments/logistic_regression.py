@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression  # noqa: E402
 
 from jaxnn import data, descent, linear_models, losses, metrics, models  # noqa: E402
 from jaxnn.lab import datasets, plots, tables  # noqa: E402
-from jaxnn.lab.config import require  # noqa: E402
+from jaxnn.lab.config import require, require_seeds  # noqa: E402
 from jaxnn.lab.run import Run, start  # noqa: E402
 from jaxnn.types import Batch  # noqa: E402
 
@@ -48,7 +48,7 @@ class Config:
         require(self, "distance", 0 <= self.distance <= 1000, "in 0 ... 1000")
         require(self, "l2", 0 <= self.l2 <= 1e6, "in 0 ... 1e6")
         require(self, "max_steps", 1 <= self.max_steps <= 1_000_000, "in 1 ... 1000000")
-        require(self, "seed", 0 <= self.seed < 2**31, "in 0 ... 2147483647")
+        require_seeds(self)
 
 
 def main(config: Config, run: Run) -> dict:

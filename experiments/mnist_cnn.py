@@ -27,8 +27,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnn import augment, cnn, losses, metrics, training
 from jaxnn.lab import datasets, plots
-from jaxnn.lab.config import BadUsageError, require
-from jaxnn.lab.run import Run, RunFailedError, start
+from jaxnn.lab.config import BadUsageError, require, require_seeds
+from jaxnn.lab.run import Run, RunFailedError, mean_and_sd, start
 from jaxnn.types import Batch
 
 PEAK_LEARNING_RATES = {  # the best of a coarse grid for each, by validation accuracy after one epoch
@@ -92,12 +92,11 @@ class Config:
         require(self, "micro_batch", fits, f"a divisor of the batch size {self.batch_size}, shared by the devices")
         require(self, "channels", min(self.channels) >= 1, "1 or more")
         require(self, "learning_rate", 0 < self.peak_learning_rate < math.inf, "finite and above 0")
-        for name in ("hidden_size", "epochs", "eval_every", "num_seeds"):
+        for name in ("hidden_size", "epochs", "eval_every"):
             require(self, name, 1 <= getattr(self, name) < 2**31, "1 or more, below 2**31")
         require(self, "epochs", self.num_steps < 2**31, "fewer")
         require(self, "patience", self.patience is None or self.patience >= 1, "1 or more")
-        last_seed = 2**31 - self.num_seeds
-        require(self, "seed", 0 <= self.seed <= last_seed, f"in 0 ... {last_seed}")
+        require_seeds(self)
         require(self, "max_shift", 0 <= self.max_shift <= 27, "in 0 ... 27")
         require(self, "max_rotation", 0 <= self.max_rotation <= 180, "in 0 ... 180")
         require(self, "l2", 0 <= self.l2 < math.inf, "finite and 0 or more")
@@ -308,8 +307,7 @@ def main(config: Config, run: Run) -> dict:
     kept = [row for row in run.read_log() if row["step"] == kept_steps.get(row["seed"])]
     draw(run, test, np.asarray(jax.nn.softmax(logits)), datasets.CLASS_NAMES[config.dataset])
     return {
-        "test_accuracy": test_accuracies.mean(),
-        "test_accuracy_sd": test_accuracies.std(ddof=1) if len(test_accuracies) > 1 else None,
+        **mean_and_sd("test_accuracy", test_accuracies),
         **{name: np.mean([row[name] for row in kept]) for name in ("train_loss", "validation_accuracy")},
         "learning_rate": config.peak_learning_rate,
         "micro_batch": choose_micro_batch(config),

@@ -24,8 +24,8 @@ import optax
 
 from jaxnn import augment, losses, metrics, models, training
 from jaxnn.lab import datasets, plots
-from jaxnn.lab.config import require
-from jaxnn.lab.run import Run, RunFailedError, start
+from jaxnn.lab.config import require, require_seeds
+from jaxnn.lab.run import Run, RunFailedError, mean_and_sd, start
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,7 @@ class Config:
         for name in ("epochs", "modern_epochs"):
             require(self, name, 1 <= getattr(self, name) <= 1000, "in 1 ... 1000")
         require(self, "num_train", 100 <= self.num_train <= 55_000, "in 100 ... 55000")
-        require(self, "num_seeds", 1 <= self.num_seeds <= 100, "in 1 ... 100")
-        require(self, "seed", 0 <= self.seed < 2**31 - self.num_seeds, "below 2**31 - --num-seeds")
+        require_seeds(self, most=100)
 
 
 class Recipe(NamedTuple):
@@ -155,8 +154,7 @@ def main(config: Config, run: Run) -> dict:
     found |= {f"{name}_minus_relu": found[name] - found["relu"] for name in ("tanh", "modern")}  # seed by seed
     summary = {}
     for name, values in found.items():
-        summary[f"{name}_test_accuracy"] = values.mean().item()
-        summary[f"{name}_test_accuracy_sd"] = values.std(ddof=1).item() if len(values) > 1 else None
+        summary |= mean_and_sd(f"{name}_test_accuracy", values)
     num_parameters = sum(leaf[0].size for leaf in jax.tree.leaves(nets["relu"].params))
     return summary | {"num_seeds": config.num_seeds, "num_parameters": num_parameters}
 

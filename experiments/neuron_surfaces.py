@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 
 from jaxnn import models  # noqa: E402
 from jaxnn.lab import plots  # noqa: E402
-from jaxnn.lab.config import require  # noqa: E402
+from jaxnn.lab.config import require, require_seeds  # noqa: E402
 from jaxnn.lab.run import Run, start  # noqa: E402
 
 ACTIVATIONS = {"identity": lambda x: x, "logistic": jax.nn.sigmoid, "tanh": jnp.tanh, "ReLU": jax.nn.relu}
@@ -43,7 +43,7 @@ class Config:
     def __post_init__(self):
         """Refuses what cannot be."""
         require(self, "resolution", 2 <= self.resolution <= 2001, "in 2 ... 2001")
-        require(self, "seed", 0 <= self.seed < 2**31, "in 0 ... 2147483647")
+        require_seeds(self)
 
 
 def grid(half_width: float, resolution: int):

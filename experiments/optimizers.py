@@ -28,8 +28,8 @@ import optax
 
 from jaxnn import losses, metrics, models, training
 from jaxnn.lab import datasets, plots
-from jaxnn.lab.config import require
-from jaxnn.lab.run import Run, RunFailedError, start
+from jaxnn.lab.config import require, require_seeds
+from jaxnn.lab.run import Run, RunFailedError, mean_and_sd, start
 from jaxnn.types import Batch
 
 Optimizer = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "muon"]
@@ -75,9 +75,7 @@ class Config:
         require(self, "num_steps", fits, f"a multiple of --eval-every {self.eval_every}, at most 100000")
         require(self, "target", 0 < self.target < math.inf, "above 0, finite")
         require(self, "num_tuning_seeds", 1 <= self.num_tuning_seeds <= 100, "in 1 ... 100")
-        require(self, "num_seeds", 1 <= self.num_seeds <= 100, "in 1 ... 100")
-        last_seed = 2**30 - self.num_seeds  # those above belong to the grid
-        require(self, "seed", 0 <= self.seed <= last_seed, f"in 0 ... {last_seed}")
+        require_seeds(self, most=100, end=2**30)  # those from there on belong to the grid
 
 
 def flatten(images):
@@ -241,9 +239,7 @@ def summarize(config: Config, best, courses, seconds, test_accuracies) -> dict:
         summary[f"{name}_learning_rate"] = best[name]
         summary[f"{name}_num_diverged"] = int((~np.isfinite(course[:, -1])).sum())
         for key, values in columns.items():
-            whole = np.isfinite(values).all()
-            summary[key] = values.mean().item() if whole else None
-            summary[f"{key}_sd"] = values.std(ddof=1).item() if whole and len(values) > 1 else None
+            summary |= mean_and_sd(key, values)
         summary[f"{name}_to_target_seconds"] = finite(steps_to_target[name].mean().item() * seconds[name])
     return summary
 

@@ -25,8 +25,8 @@ import optax
 
 from jaxnn import augment, losses, metrics, models, training
 from jaxnn.lab import datasets, plots
-from jaxnn.lab.config import require
-from jaxnn.lab.run import Run, start
+from jaxnn.lab.config import require, require_seeds
+from jaxnn.lab.run import Run, mean_and_sd, start
 from jaxnn.types import Batch
 
 HIDDEN_SIZES = (300, 100)
@@ -77,8 +77,7 @@ class Config:
         fits = 1 <= self.epochs <= 10_000 and self.epochs % self.eval_every == 0
         require(self, "epochs", fits, f"a multiple of --eval-every {self.eval_every}, at most 10000")
         require(self, "patience", 1 <= self.patience <= 10_000, "in 1 ... 10000")
-        require(self, "num_seeds", 1 <= self.num_seeds <= 100, "in 1 ... 100")
-        require(self, "seed", 0 <= self.seed < 2**31 - self.num_seeds, "below 2**31 - --num-seeds")
+        require_seeds(self, most=100)
 
 
 def flatten(images):
@@ -208,9 +207,7 @@ def summarize(config: Config, ends) -> dict:
             columns["gain"] = test_accuracy - ends["nothing"][:, 1, 1]
             columns["loss_gain"] = ends["nothing"][:, 1, 0] - test_loss
         for column, numbers in columns.items():
-            key = f"{name.replace(' ', '_')}_{column}"
-            summary[key] = numbers.mean().item()
-            summary[f"{key}_sd"] = numbers.std(ddof=1).item() if len(numbers) > 1 else None
+            summary |= mean_and_sd(f"{name.replace(' ', '_')}_{column}", numbers)
     return summary
 
 

@@ -26,8 +26,8 @@ from sklearn.linear_model import LogisticRegressionCV, RidgeCV
 
 from jaxnn import data, losses, metrics, models, training
 from jaxnn.lab import datasets, plots
-from jaxnn.lab.config import require
-from jaxnn.lab.run import Run, RunFailedError, start
+from jaxnn.lab.config import require, require_seeds
+from jaxnn.lab.run import Run, RunFailedError, mean_and_sd, start
 from jaxnn.types import Batch
 
 
@@ -53,10 +53,8 @@ class Config:
         require(self, "momentum", 0 <= self.momentum < 1, "in [0, 1)")
         for name in ("num_rates", "num_penalties"):
             require(self, name, 1 <= getattr(self, name) <= 100, "in 1 ... 100")
-        for name in ("num_steps", "num_seeds"):
-            require(self, name, 1 <= getattr(self, name) <= 100_000, "in 1 ... 100000")
-        last_seed = 2**31 - self.num_seeds
-        require(self, "seed", 0 <= self.seed < last_seed, f"in 0 ... {last_seed - 1}")
+        require(self, "num_steps", 1 <= self.num_steps <= 100_000, "in 1 ... 100000")
+        require_seeds(self, most=100_000)
 
 
 class Task(NamedTuple):
@@ -165,8 +163,7 @@ def main(config: Config, run: Run) -> dict:
         rows = [row for row in run.read_log() if row["table"] == name]
         scores, references = (np.array([row[column] for row in rows]) for column in ("score", "reference"))
         summary |= {
-            f"{name}_{task.score_name}": scores.mean().item(),
-            f"{name}_{task.score_name}_sd": scores.std(ddof=1).item() if len(scores) > 1 else None,
+            **mean_and_sd(f"{name}_{task.score_name}", scores),
             f"{name}_sklearn_{task.score_name}": references.mean().item(),
         }
     for name, matrix in matrices.items():

@@ -29,8 +29,8 @@ from jaxtyping import Array
 
 from jaxnn import backprop, layers, losses, metrics, models, training
 from jaxnn.lab import datasets, plots
-from jaxnn.lab.config import require
-from jaxnn.lab.run import Run, start
+from jaxnn.lab.config import require, require_seeds
+from jaxnn.lab.run import Run, mean_and_sd, start
 
 ACTIVATIONS = {"logistic": backprop.LOGISTIC, "tanh": backprop.TANH, "ReLU": backprop.RELU}
 INITIALISATIONS = {  # the deviation of a normal weight from its numbers of inputs and outputs
@@ -65,8 +65,7 @@ class Config:
         require(self, "width", 2 <= self.width <= 1000, "in 2 ... 1000")
         fits = 3 <= self.num_steps < 100_000 and self.num_steps % 3 == 0
         require(self, "num_steps", fits, "a multiple of 3 below 100000")
-        require(self, "num_seeds", 1 <= self.num_seeds <= 100, "in 1 ... 100")
-        require(self, "seed", 0 <= self.seed < 2**31 - self.num_seeds, "below 2**31 - --num-seeds")
+        require_seeds(self, most=100)
 
 
 def flatten(images):
@@ -211,8 +210,7 @@ def log(run: Run, kind, learning_rate: float, accuracies, norms):
         batch_norm=batch_norm,
         initialisation=initialisation,
         learning_rate=learning_rate,
-        validation_accuracy=accuracies.mean(),
-        validation_accuracy_sd=accuracies.std(ddof=1) if len(accuracies) > 1 else None,
+        **mean_and_sd("validation_accuracy", accuracies),
         log10_gradient_norms_at_start=at_start,
         log10_gradient_norms_at_end=at_end,
     )
@@ -255,10 +253,12 @@ def draw(config: Config, run: Run, accuracies, norms):
         logs = {name: np.log10(np.maximum(values, SMALLEST)) for name, values in logs.items()}
         by_layer[title] = {name: (numbers, values[:, 0]) for name, values in logs.items()}
         by_step[title] = {name: (steps, values[..., 0] - values[..., -1]) for name, values in logs.items()}
-    figure = plots.lines(by_layer, num_columns=3, xlabel="layer", ylabel="log₁₀ of the gradient's norm")
-    run.save_figure("gradients", figure)
-    figure = plots.lines(by_step, num_columns=3, xlabel="step", ylabel="log₁₀ of first / last hidden layer's")
-    run.save_figure("gradients_in_training", figure)
+    for name, panels, xlabel, ylabel in (
+        ("gradients", by_layer, "layer", "log₁₀ of the gradient's norm"),
+        ("gradients_in_training", by_step, "step", "log₁₀ of first / last hidden layer's"),
+    ):
+        figure = plots.lines(panels, num_columns=3, xlabel=xlabel, ylabel=ylabel, share_y=True)
+        run.save_figure(name, figure)
 
 
 def summarize(config: Config, accuracies) -> dict:
@@ -274,9 +274,7 @@ def summarize(config: Config, accuracies) -> dict:
         summary[f"{key}_deepest"] = max(learns, default=0)
     for activation, name in itertools.product(ACTIVATIONS, INITIALISATIONS):
         gains = accuracies[depth, activation, True, name] - accuracies[depth, activation, False, name]
-        key = f"{activation}_{name}_batch_norm_gain".lower()
-        summary[key] = gains.mean().item()
-        summary[f"{key}_sd"] = gains.std(ddof=1).item() if len(gains) > 1 else None
+        summary |= mean_and_sd(f"{activation}_{name}_batch_norm_gain".lower(), gains)
     return summary
 
 

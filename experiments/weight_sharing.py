@@ -26,8 +26,8 @@ from jax import lax
 
 from jaxnn import cnn, losses, metrics, models, ops, training
 from jaxnn.lab import datasets, plots
-from jaxnn.lab.config import require
-from jaxnn.lab.run import Run, start
+from jaxnn.lab.config import require, require_seeds
+from jaxnn.lab.run import Run, mean_and_sd, start
 from jaxnn.layers import dense, init_dense
 from jaxnn.types import Batch
 
@@ -78,8 +78,7 @@ class Config:
         require(self, "train_sizes", fits, "in 50 ... 55000, rising, at least one")
         require(self, "num_steps", 1 <= self.num_steps <= 100_000, "in 1 ... 100000")
         require(self, "max_shift", 2 <= self.max_shift <= 14, "in 2 ... 14")
-        require(self, "num_seeds", 1 <= self.num_seeds <= 100, "in 1 ... 100")
-        require(self, "seed", 0 <= self.seed < 2**31 - self.num_seeds, "below 2**31 - --num-seeds")
+        require_seeds(self, most=100)
 
 
 def make_model(first: nn.Module) -> models.Model:
@@ -219,8 +218,7 @@ def summarize(config: Config, found, params_of) -> dict:
     for name, values in accuracies.items():
         for pixels in (0, 2):
             key = f"{name}_test_accuracy" + (f"_shifted_{pixels}" if pixels else "")
-            summary[key] = values[:, pixels].mean().item()
-            summary[f"{key}_sd"] = values[:, pixels].std(ddof=1).item() if config.num_seeds > 1 else None
+            summary |= mean_and_sd(key, values[:, pixels])
     return summary
 
 

@@ -34,6 +34,16 @@ def require(config: Any, name: str, condition: bool, allowed: str):
         raise ValueError(f"--{name.replace('_', '-')} must be {allowed}, not {getattr(config, name)}")
 
 
+def require_seeds(config: Any, *, most: int = 2**31 - 1, end: int = 2**31):
+    """Requires of the setting `num_seeds`, 1 where there is none, to be 1 ... most; and all seeds to be 0 ... end - 1.
+
+    These are the setting `seed`, and the `num_seeds` - 1 numbers that follow.
+    """
+    num_seeds = getattr(config, "num_seeds", 1)
+    require(config, "num_seeds", 1 <= num_seeds <= most, f"in 1 ... {most}")
+    require(config, "seed", 0 <= config.seed <= end - num_seeds, f"in 0 ... {end - num_seeds}")
+
+
 def parse_command_line(name: str, config_class: type, quick: Any) -> tuple[Options, Any, bool]:
     """The options and the configuration; and whether that differs from what the run to be resumed was given."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -59,6 +69,9 @@ def parse_command_line(name: str, config_class: type, quick: Any) -> tuple[Optio
     except ValueError as error:
         raise BadUsageError(str(error)) from error
     options, config = parsed.run, parsed.config
+    data_dir = getattr(config, "data_dir", None)
+    if data_dir is not None and data_dir.is_file():
+        raise BadUsageError(f"--data-dir {data_dir} is a file: name the folder that has the data, or is to have them")
     exclusive = {"--resume": options.resume, "--from": options.from_, "--quick": options.quick}
     given = [flag for flag, value in exclusive.items() if value]
     given += ["--out"] if options.resume and options.out else []

@@ -185,13 +185,16 @@ def lines(
     xlabel: str = "",
     ylabel: str = "",
     log: str = "",
+    share_y: bool = False,
 ) -> Figure:
     """A panel per title, in it a line (x, y) per label; `log` names the axes, of "xy", that are logarithmic.
 
-    Of y [runs, len(x)], the mean is drawn, ± one standard deviation shaded.
+    Of y [runs, len(x)], the mean is drawn, ± one standard deviation shaded. With `share_y`, all panels have one scale.
     """
     figure, axes = _panels(len(panels), num_columns, size=(5.0, 3.4))
     for axis, (title, content) in zip(axes, panels.items(), strict=True):
+        if share_y and axis is not axes[0]:
+            axis.sharey(axes[0])
         for label, (x, y) in content.items():
             y = np.ma.masked_invalid(np.atleast_2d(np.asarray(y)))
             mean = y.mean(axis=0)

@@ -20,12 +20,13 @@ from typing import Any
 
 import filelock
 import jax
+import numpy as np
 import PIL.Image
 import rich.console
 import rich.markup
 import rich.progress
 import rich.table
-from jaxtyping import PyTree
+from jaxtyping import ArrayLike, PyTree
 
 from jaxnn.lab import checkpoint, environment
 from jaxnn.lab.config import BadUsageError, Options, parse_command_line
@@ -253,6 +254,17 @@ class Run:
         with rich.progress.Progress(*columns, console=self._console) as bar:
             task = bar.add_task("compiling", total=total, completed=done_before)
             yield lambda done, **values: bar.update(task, completed=done, description=describe(done, values))
+
+
+def mean_and_sd(name: str, values: ArrayLike) -> dict[str, float | None]:
+    """For the summary: the mean over several nets, and as `<name>_sd` their sample standard deviation.
+
+    None stands for the deviation of one net, and for both where a value is not finite.
+    """
+    values = np.asarray(values, float)
+    if not np.isfinite(values).all():
+        return {name: None, f"{name}_sd": None}
+    return {name: values.mean().item(), f"{name}_sd": values.std(ddof=1).item() if len(values) > 1 else None}
 
 
 def load(directory: str | os.PathLike) -> tuple[types.SimpleNamespace, Any]:

@@ -23,6 +23,7 @@ class Config:
     """Settings."""
 
     size: int = 3  # how large
+    data_dir: Path | None = None  # data folder
 
     def __post_init__(self):
         """Refuses what cannot be."""
@@ -49,7 +50,7 @@ def start(monkeypatch, *arguments, main=write_everything):
 def test_a_run_leaves_a_folder_that_tells_all(monkeypatch, tmp_path, capsys):
     folder = tmp_path / "run"
     start(monkeypatch, "--out", folder, "--size", 7)
-    assert json.loads((folder / "config.json").read_text()) == {"experiment": "toy", "size": 7}
+    assert json.loads((folder / "config.json").read_text()) == {"experiment": "toy", "size": 7, "data_dir": None}
     assert json.loads((folder / "summary.json").read_text()) == {"size": 7, "last": 0.25, "none": None}
     assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [1, 2]
     environment = json.loads((folder / "environment.json").read_text())
@@ -83,6 +84,7 @@ def test_runs_of_the_same_second_do_not_share_a_folder(monkeypatch, tmp_path):
         (["--size", "0"], "--size must be 1 or more, not 0"),
         (["--size", "1.5"], "1.5"),
         (["--sise", "2"], "--size"),
+        (["--data-dir", __file__], f"--data-dir {__file__} is a file: name the folder"),
     ],
 )
 def test_bad_usage_exits_with_2_and_makes_nothing(monkeypatch, tmp_path, capsys, arguments, message):
@@ -175,6 +177,19 @@ def test_an_accelerator_that_is_not_used_is_said_aloud(monkeypatch, tmp_path, ca
     start(monkeypatch, "--out", tmp_path / "run", main=lambda settings, this: {})
     expected = "There is an NVIDIA GPU here, but JAX computes on the CPU: make setup EXTRA=cuda"
     assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "sd"),
+    [
+        (np.array([0.5, 0.75, 1.0]), 0.75, 0.25),
+        (np.array([0.5], np.float32), 0.5, None),
+        (np.array([0.5, np.nan]), None, None),
+        (np.array([0.5, np.inf]), None, None),
+    ],
+)
+def test_mean_and_sd_are_fit_for_a_summary(values, mean, sd):
+    assert run.mean_and_sd("accuracy", values) == {"accuracy": mean, "accuracy_sd": sd}
 
 
 def test_a_run_that_fails_exits_with_1_and_one_sentence(monkeypatch, tmp_path, capsys):
