@@ -63,14 +63,14 @@ class Config:
 
 def main(config: Config, run: Run) -> dict:
     """One example, all kinds of net, a training."""
-    points_key, params_key, order_key = jax.random.split(jax.random.key(config.seed), 3)
+    points_key, params_key, order_key, nets_key = jax.random.split(jax.random.key(config.seed), 4)
     x = jax.random.uniform(points_key, (config.num_points, 2), minval=-1, maxval=1)
     y = jnp.stack([x[:, 0] * x[:, 1], x[:, 0] ** 2 - x[:, 1] ** 2], axis=1)
     activation = ACTIVATIONS[config.activation]
     model = models.mlp(config.hidden_sizes, 2, activation=activation.f)
     params, _ = model.init(params_key, x)
     draw_one_example(run, params, x[:1], y[:1], activation)
-    return compare_gradients(config, run, params_key) | train(config, run, order_key, model, params, x, y)
+    return compare_gradients(config, run, nets_key) | train(config, run, order_key, model, params, x, y)
 
 
 def by_hand(params, x, y, activation):
@@ -93,7 +93,8 @@ def draw_one_example(run: Run, params, x, y, activation):
 
 def compare_gradients(config: Config, run: Run, key) -> dict:
     """By hand against jax.grad: four activations, nets of several depths, both losses."""
-    x = jax.random.normal(key, (7, 4))
+    inputs_key, params_key = jax.random.split(key)
+    x = jax.random.normal(inputs_key, (7, 4))
     y, labels = jnp.sin(x[:, :3]), jnp.arange(7) % 3
     kinds = {
         "squared error": (
@@ -118,7 +119,7 @@ def compare_gradients(config: Config, run: Run, key) -> dict:
                 auto[kind] = jax.grad(lambda params, loss=loss: loss(model.apply(params, {}, x)[0]).mean())(params)
             return hand, auto
 
-        hand, auto = both(model.init(key, x)[0])
+        hand, auto = both(model.init(params_key, x)[0])
         for kind in kinds:
             found.append(largest_difference(hand[kind], auto[kind]))
             run.log(activation=name, layers=depth, loss=kind, largest_difference=found[-1])

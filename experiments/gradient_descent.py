@@ -151,7 +151,7 @@ def compare_optimizers(config: Config, run: Run) -> dict:
             all_paths = path(rates)
             away = ~np.asarray(jax.vmap(jax.vmap(f))(all_paths) < config.precision)
             steps = away.shape[1] - away[:, ::-1].argmax(axis=1)  # the first point after which it stays close
-            best = np.where(away.any(axis=1), steps, 0).argmin()
+            best = steps.argmin()
             reached = steps[best] <= config.max_steps
             row = {"learning_rate": rates[best].item(), "steps": steps[best].item()}
             row = row if reached else dict.fromkeys(row)

@@ -133,8 +133,8 @@ def descend(config: Config, run: Run, key, data: Batch, fit) -> dict:
     content = {name: (steps, distance) for name, distance in courses.items()}
     title = "distance from the closed form"
     run.save_figure("descent", plots.lines({title: content}, xlabel="step", log="xy"))
-    last = config.num_steps // 4  # SGD goes on wandering: one step says little
-    ends = [jnp.sqrt(jnp.mean(distance[-last - 1 :] ** 2)).item() for distance in courses.values()]
+    last = max(1, config.num_steps // 4)  # SGD goes on wandering: one step says little
+    ends = [jnp.sqrt(jnp.mean(distance[-last:] ** 2)).item() for distance in courses.values()]
     return {
         **dict(zip(("plane_weight_1", "plane_weight_2"), fit.params["weight"][:, 0].tolist(), strict=True)),
         "plane_bias": fit.params["bias"].item(),

@@ -84,8 +84,9 @@ def make_loss(recipe: Recipe):
     """Softmax cross-entropy."""
 
     def loss_fn(params, state, batch, keys):
-        images = augment.random_shift(batch.inputs, keys, max_pixels=recipe.max_shift)
-        logits, state = recipe.model.apply(params, state, flatten(images), keys)
+        shift_keys, noise_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+        images = augment.random_shift(batch.inputs, shift_keys, max_pixels=recipe.max_shift)
+        logits, state = recipe.model.apply(params, state, flatten(images), noise_keys)
         targets = optax.smooth_labels(jax.nn.one_hot(batch.targets, 10), recipe.label_smoothing)
         return losses.softmax_cross_entropy(logits, targets), state
 

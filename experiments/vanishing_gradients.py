@@ -281,7 +281,8 @@ def summarize(config: Config, accuracies) -> dict:
 def signal_ratios(config: Config, inputs) -> dict:
     """By how much a layer multiplies the mean square of what reaches its neurons: 1 where the initialisation fits."""
     ratios = {}
-    keys = jax.random.split(jax.random.key(config.seed), 10)
+    *_, own_key = jax.random.split(jax.random.key(config.seed), 3)  # the nets of this seed take the first two
+    keys = jax.random.split(own_key, 10)
     for name, activation in (("He", backprop.RELU), ("Glorot", backprop.IDENTITY), ("naive", backprop.TANH)):
         deviation = INITIALISATIONS[name](500, 500)
         v = [inputs[:, :500]]

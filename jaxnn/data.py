@@ -79,9 +79,7 @@ def fit_standardizer(
     if not jnp.issubdtype(inputs.dtype, jnp.floating):
         raise ValueError(f"fit_standardizer: the inputs must be floats, not {inputs.dtype}")
     chosen = jnp.ones(len(inputs), bool) if mask is None else jnp.asarray(mask)
-    weight = chosen.astype(inputs.dtype)
-    mean = weight @ inputs / weight.sum()
-    sd = jnp.sqrt(weight @ (inputs - mean) ** 2 / weight.sum())
+    mean, sd = (moment(inputs, axis=0, where=chosen[:, None]) for moment in (jnp.mean, jnp.std))
     low = jnp.min(inputs, axis=0, initial=jnp.inf, where=chosen[:, None])
     constant = low == jnp.max(inputs, axis=0, initial=-jnp.inf, where=chosen[:, None])  # their deviation is rounding
     return Standardizer(mean, jnp.where(constant, 1, sd))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
@@ -81,9 +82,9 @@ def newton(
     Of t = 1, ½, ¼ ... the first is taken that leads down enough (Armijo's rule), and of the solutions for a singular
     Hessian H the shortest. Ends too where no t leads down any more. `tol` None is `default_tolerance`.
     """
-    x0 = jnp.asarray(x0)
+    x0 = _check("newton", x0)
     tol = default_tolerance(x0.dtype) if tol is None else tol
-    fractions = jnp.append(0.5 ** jnp.arange(30), 0)
+    fractions = jnp.append(0.5 ** jnp.arange(30, dtype=x0.dtype), 0)
 
     def goes_on(carry):
         _, gradient, num_steps, stuck = carry
@@ -96,8 +97,9 @@ def newton(
         values = jax.vmap(f)(points)
         rounding = 4 * jnp.finfo(x.dtype).eps * jnp.abs(values[-1])  # at the minimum, values differ by that alone
         enough = values <= values[-1] + 1e-4 * fractions * (gradient @ direction) + rounding
-        x, stuck = points[enough.argmax()], ~enough[:-1].any()
-        return x, jax.grad(f)(x), num_steps + ~stuck, stuck
+        new = points[enough.argmax()]
+        stuck = (new == x).all()
+        return new, jax.grad(f)(new), num_steps + ~stuck, stuck
 
     start = x0, jax.grad(f)(x0), jnp.zeros((), jnp.int32), jnp.array(False)
     x, gradient, num_steps, _ = lax.while_loop(goes_on, take_step, start)
@@ -133,9 +135,19 @@ def levenberg_marquardt(
     return Descent(x, num_steps, converged, jnp.concatenate([path, x[None]]))
 
 
-def _check(function, x0, max_steps):
+def refuse_rounding(function: str, *arrays: ArrayLike):
+    """Raises ValueError for float64 of NumPy's that JAX would silently make float32, without jax_enable_x64."""
+    dtypes = [getattr(array, "dtype", None) for array in arrays]
+    if np.float64 in dtypes and jax.dtypes.canonicalize_dtype(float) == np.float32:
+        raise ValueError(
+            f"{function}: float64 would be rounded to float32: switch on jax_enable_x64, or give float32 yourself"
+        )
+
+
+def _check(function, x0, max_steps=1):
     if max_steps < 1:
         raise ValueError(f"{function}: max_steps must be 1 or more, not {max_steps}")
+    refuse_rounding(function, x0)
     x0 = jnp.asarray(x0)
     if not jnp.issubdtype(x0.dtype, jnp.floating):
         raise ValueError(f"{function}: x0 must be floats, not {x0.dtype}")

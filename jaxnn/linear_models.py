@@ -3,14 +3,12 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxnn.descent import default_tolerance, newton
+from jaxnn.descent import default_tolerance, newton, refuse_rounding
 from jaxnn.layers import dense
 from jaxnn.losses import l2_penalty, sigmoid_cross_entropy, softmax_cross_entropy
 from jaxnn.types import Params
@@ -54,6 +52,7 @@ def least_squares(
 
 def largest_curvature(inputs: Float[ArrayLike, "examples features"]) -> Float[Array, ""]:
     """The largest eigenvalue L of the Hessian of 1/N Σ (y - yᵗ)²: gradient descent needs a learning rate below 2/L."""
+    refuse_rounding("largest_curvature", inputs)
     x = jnp.asarray(inputs)
     with_bias = jnp.concatenate([x, jnp.ones((len(x), 1), x.dtype)], axis=1)
     return 2 * jnp.linalg.norm(with_bias, 2) ** 2 / len(x)
@@ -200,13 +199,7 @@ def _normalize(columns, constant):
 
 
 def _check(function, inputs, targets, *, dims=2):
-    if jax.dtypes.canonicalize_dtype(float) == np.float32 and np.float64 in (
-        getattr(inputs, "dtype", None),
-        getattr(targets, "dtype", None),
-    ):
-        raise ValueError(
-            f"{function}: float64 would be rounded to float32: switch on jax_enable_x64, or give float32 yourself"
-        )
+    refuse_rounding(function, inputs, targets)
     x, y = jnp.asarray(inputs), jnp.asarray(targets)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"{function}: the inputs must be floats, not {x.dtype}")
@@ -219,4 +212,5 @@ def _check(function, inputs, targets, *, dims=2):
         )
     if dims == 1 and not jnp.issubdtype(y.dtype, jnp.integer):
         raise ValueError(f"{function}: needs {wanted}, not {y.dtype}")
-    return x, y
+    common = jnp.result_type(x, y)
+    return (x, y) if dims == 1 else (x.astype(common), y.astype(common))

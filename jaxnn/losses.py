@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import entr, rel_entr
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from jaxnn.types import Params
 
@@ -20,7 +20,7 @@ def squared_error(
 
 def softmax_cross_entropy(
     logits: Float[Array, "*batch classes"],
-    targets: Int[Array, "*batch"] | Float[Array, "*batch classes"],
+    targets: Integer[Array, "*batch"] | Float[Array, "*batch classes"],
 ) -> Float[Array, "*batch"]:
     """-Σᵢ tᵢ log softmax(z)ᵢ (deck, page 13) in nats; its gradient is softmax(z) - t where t sums to 1.
 
@@ -37,7 +37,7 @@ def softmax_cross_entropy(
             f"softmax_cross_entropy: logits of shape {logits.shape} need integer labels of shape {logits.shape[:-1]}, "
             f"not {targets.shape}"
         )
-    labels = jnp.clip(targets, 0, logits.shape[-1] - 1)
+    labels = jnp.clip(targets.astype(jnp.int32), 0, logits.shape[-1] - 1)
     chosen = labels[..., None] == jnp.arange(logits.shape[-1])
     known = jnp.where(labels == targets, 1, jnp.nan).astype(logits.dtype)
     return -jnp.sum(jnp.where(chosen, log_probs, 0), axis=-1) * known
@@ -75,7 +75,7 @@ def cross_entropy(
 
 
 def l1_penalty(params: Params) -> Float[Array, ""]:
-    """Σ |w| over the weights of one net: the leaves with two axes or more, so that biases and scales are free."""
+    """Σ |w| over the weights of one net, as `is_weight` knows them: biases and scales are free."""
     return jnp.asarray(sum((jnp.sum(jnp.abs(weight)) for weight in _weights(params)), start=0.0))
 
 
@@ -84,8 +84,16 @@ def l2_penalty(params: Params) -> Float[Array, ""]:
     return jnp.asarray(sum((jnp.sum(weight**2) for weight in _weights(params)), start=0.0))
 
 
+def is_weight(leaf: Array) -> bool:
+    """Whether penalties and weight decay act on this leaf of the params of one net: it has two axes or more.
+
+    So have the biases of Flax's DenseGeneral and ConvLocal: they count as weights.
+    """
+    return leaf.ndim >= 2
+
+
 def _weights(params):
-    return [leaf for leaf in jax.tree.leaves(params) if leaf.ndim >= 2]
+    return [leaf for leaf in jax.tree.leaves(params) if is_weight(leaf)]
 
 
 def _times(factor, value):

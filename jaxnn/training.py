@@ -54,9 +54,9 @@ def train_steps(
 
     `loss_fn(params, state, batch, keys) -> (losses, state)` gives one loss per example and gets one key per example;
     the steps go down the gradient of the mean. `data` has all training examples, on the device; `batch_indices` says
-    which come when, but a batch of them all is not shuffled. The metrics hold `loss`, the mean loss of each step's
-    batch before its update. Two stretches of n steps do what one of 2n does, bit for bit where XLA compiles the step
-    alike.
+    which come when, but a batch of them all, taken at once, is not shuffled. The metrics hold `loss`, the mean loss of
+    each step's batch before its update. Two stretches of n steps do what one of 2n does, bit for bit where XLA compiles
+    the step alike.
 
     With `micro_batch`, a divisor of the batch size, the gradient of a batch is the mean of those of its micro-batches,
     one after the other: the same to rounding in less memory (on CPU, for convolutions on 512 images, also in half the

@@ -98,6 +98,8 @@ def test_standardizing_by_some_rows_sees_no_other(x64):
     jax.tree.map(lambda left, right: np.testing.assert_allclose(left, right, atol=1e-14), ours, alone)
     other = np.where(mask[:, None], inputs, 1e6)
     jax.tree.map(np.testing.assert_array_equal, ours, data.fit_standardizer(other, mask))
+    unknown = np.where(mask[:, None], inputs, np.nan)
+    jax.tree.map(np.testing.assert_array_equal, ours, data.fit_standardizer(unknown, mask))
 
 
 def test_standardizing_leaves_constant_columns_finite():

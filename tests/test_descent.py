@@ -55,7 +55,7 @@ def test_descents_side_by_side_are_descents_alone(x64):
 
 
 def test_a_descent_that_diverges_has_not_converged_and_stays_finite():
-    end = descent.gradient_descent(bowl, np.array([3.0, 3.0]), learning_rate=1.0, tol=1e-7, max_steps=500)
+    end = descent.gradient_descent(bowl, jnp.array([3.0, 3.0]), learning_rate=1.0, tol=1e-7, max_steps=500)
     assert not end.converged
     assert 10 < end.num_steps < 500
     assert jnp.isfinite(end.path).all()
@@ -86,6 +86,18 @@ def test_newton_takes_the_shortest_way_where_the_hessian_is_singular(x64):
 
 def test_newton_says_where_it_does_not_arrive(x64):
     assert not descent.newton(lambda x: jnp.sum(jnp.exp(-x)), np.array([0.0]), max_steps=5).converged
+
+
+def test_newton_ends_where_no_step_moves_it(x64):
+    end = descent.newton(lambda x: x[0] + x[1] ** 2, np.array([1.0, 2.0]))  # falls for ever, where H sees no slope
+    assert (end.num_steps, end.converged) == (1, False)
+    np.testing.assert_allclose(end.x, [1, 0], atol=1e-14)
+
+
+def test_newton_computes_in_what_it_is_given(x64):
+    end = descent.newton(bowl, np.array([3, 3], np.float32))
+    assert end.x.dtype == np.float32
+    assert end.converged
 
 
 def test_levenberg_and_marquardt_find_scipys_minimum(x64):
@@ -125,6 +137,24 @@ def test_refuses(as_users_see_it, settings, message):
     settings = {"x0": np.array([3.0, 3.0]), "learning_rate": 0.1, "tol": 1e-3, "max_steps": 10} | settings
     with pytest.raises(ValueError, match=message):
         descent.gradient_descent(bowl, **settings)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x0: descent.newton(bowl, x0),
+        lambda x0: descent.gradient_descent(bowl, x0, learning_rate=0.1, tol=0.0, max_steps=5),
+        lambda x0: descent.levenberg_marquardt(lambda x: x, x0, tol=0.0, max_steps=5),
+    ],
+)
+def test_refuses_to_round_float64(as_users_see_it, call):
+    with pytest.raises(ValueError, match="float64 would be rounded to float32: switch on jax_enable_x64"):
+        call(np.array([3.0, 3.0]))
+
+
+def test_newton_refuses_integers(as_users_see_it):
+    with pytest.raises(ValueError, match="newton: x0 must be floats, not int32"):
+        descent.newton(bowl, np.array([3, 3]))
 
 
 def test_levenberg_and_marquardt_refuse_the_same(as_users_see_it):

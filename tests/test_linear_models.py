@@ -158,6 +158,14 @@ def test_float32_and_many_rows_lose_no_column():
     assert (logistic.params["weight"] > 0.1).all()
 
 
+def test_computes_in_what_is_given(x64):
+    inputs = X.astype(np.float32)
+    assert linear_models.logistic_regression(inputs, LABELS, l2=0.1).params["weight"].dtype == np.float32
+    mixed, whole = (linear_models.lasso(some, Y, l1=0.1).params["weight"] for some in (inputs, X))
+    assert mixed.dtype == np.float64
+    np.testing.assert_allclose(mixed, whole, atol=1e-6)
+
+
 def test_a_large_constant_column_hides_no_other(x64):
     fit = linear_models.least_squares(np.c_[X, np.full(40, 1e13)], Y)
     assert fit.rank == 3
@@ -188,6 +196,9 @@ def test_refuses(x64, as_users_see_it, call, message):
         call()
 
 
-def test_refuses_to_round_float64(as_users_see_it):
+@pytest.mark.parametrize(
+    "call", [lambda: linear_models.least_squares(X, Y), lambda: linear_models.largest_curvature(X)]
+)
+def test_refuses_to_round_float64(as_users_see_it, call):
     with pytest.raises(ValueError, match="float64 would be rounded to float32: switch on jax_enable_x64"):
-        linear_models.least_squares(X, Y)
+        call()

@@ -66,6 +66,12 @@ def test_labels_outside_the_classes_give_nan():
     np.testing.assert_array_equal(np.isnan(gradient).all(axis=1), [True, False, False, True])
 
 
+def test_labels_of_few_bits_name_the_same_classes():
+    logits, labels = jax.random.normal(jax.random.key(0), (3, 300)), np.array([0, 44, 250])
+    values = losses.softmax_cross_entropy(logits, jnp.array(labels, jnp.uint8))
+    np.testing.assert_array_equal(values, losses.softmax_cross_entropy(logits, jnp.array(labels)))
+
+
 def test_gradients_with_respect_to_targets_of_0_and_1(x64):
     logits, targets = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.0, 1.0, 0.0])
     slopes = jax.grad(losses.softmax_cross_entropy, argnums=1)(logits, targets)

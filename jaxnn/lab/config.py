@@ -95,6 +95,8 @@ def _read_config(name: str, config_class: type, path: Path):
         raise BadUsageError(
             f"cannot read the settings of a run in {path} ({getattr(error, 'strerror', None) or error})"
         ) from error
+    if not isinstance(content, dict):
+        raise BadUsageError(f"{path} has no settings of a run: give a run's config.json")
     experiment = content.pop("experiment", None)
     if experiment != name:
         raise BadUsageError(f"{path} belongs to the experiment {experiment}, not to {name}")

@@ -80,10 +80,6 @@ class Run:
         path = self.directory / "environment.json"
         _write_json(path, json.loads(path.read_text()) | facts)
 
-    def restart_log(self):
-        """Empties the log of a run that begins anew, such as one that is resumed without having had a checkpoint."""
-        self._cut_log(0)
-
     def read_log(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, in order."""
         return [json.loads(line) for line in (self.directory / "metrics.jsonl").read_text().splitlines()]
@@ -135,7 +131,7 @@ class Run:
 
     def _checkpoints(self) -> list[Path]:
         folders = (self.directory / "checkpoints").glob("*")
-        return sorted(path for path in folders if path.name.isdecimal())
+        return sorted((path for path in folders if path.name.isdecimal()), key=lambda path: int(path.name))
 
     def _keep_checkpoints(self, keep: Callable[[int], bool]):
         """Removes the others, and what an interrupted save has left."""
@@ -270,7 +266,7 @@ def mean_and_sd(name: str, values: ArrayLike) -> dict[str, float | None]:
 def load(directory: str | os.PathLike) -> tuple[types.SimpleNamespace, Any]:
     """The configuration of a run, and what its newest checkpoint holds, such as `state.params`, for use in a script.
 
-    Raises CheckpointError where the folder has none that can be read.
+    Raises CheckpointError where there is none, or it cannot be read.
     """
     directory = Path(directory)
     try:
@@ -310,7 +306,7 @@ def start(
                     run.rewrite_tensorboard()
                 summary = json.loads((run.directory / "summary.json").read_text())
             else:
-                with _discard_if_nothing_began(run.directory):
+                with _undo_if_nothing_began(run.directory, is_new=options.resume is None):
                     summary = _execute(name, config, main, run, options)
     except StoppedError as error:
         console.print(f"{name}: {error}", markup=False)
@@ -340,7 +336,7 @@ def _execute(name, config, main, run, options) -> dict[str, Any]:
     if not (run.directory / "checkpoints").exists():
         if (run.directory / "metrics.jsonl").exists():
             log.info("%s has no checkpoint: the run begins anew", run.directory)
-        run.restart_log()
+        run._cut_log(0)
     device = environment.device()
     _write_json(run.directory / "environment.json", environment.describe() | _earlier(run.directory))
     log.info("%s on %s, results in %s", name, device, run.directory)
@@ -361,13 +357,21 @@ def _earlier(directory: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _discard_if_nothing_began(directory: Path):
-    """A run that fails before its first row leaves no folder behind, so that the same command can be given again."""
+def _undo_if_nothing_began(directory: Path, *, is_new: bool):
+    """A run that fails before its first row leaves no new folder behind, and one that is resumed as it was.
+
+    So the same command can be given again.
+    """
+    before = {path: path.read_bytes() for path in directory.glob("*.json*")}
     try:
         yield
     except (BadUsageError, RunFailedError, NoDeviceError, OSError, KeyboardInterrupt):
-        if not any((directory / name).exists() for name in ("metrics.jsonl", "checkpoints")):
+        log, checkpoints = directory / "metrics.jsonl", directory / "checkpoints"
+        if is_new and not log.exists() and not checkpoints.exists():
             shutil.rmtree(directory)
+        if not is_new and before.get(log, b"").startswith(log.read_bytes() if log.exists() else b""):
+            for path, content in before.items():
+                path.write_bytes(content)
         raise
 
 

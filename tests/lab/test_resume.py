@@ -166,7 +166,9 @@ def test_what_cannot_be_resumed_is_refused(tmp_path, whole):
     (tmp_path / "other" / "config.json").write_text('{"experiment": "another"}')
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "config.json").write_text('{"experiment": "toy_experiment", "colour": 3}')
+    (tmp_path / "list.json").write_text("[3]")
     for arguments, message in [
+        (["--from", tmp_path / "list.json"], "list.json has no settings of a run"),
         (["--resume", tmp_path / "nothing"], "cannot read the settings of a run in"),
         (["--resume", tmp_path / "other"], "belongs to the experiment another, not to toy_experiment"),
         (["--resume", tmp_path / "odd"], "has settings that toy_experiment does not know: colour"),

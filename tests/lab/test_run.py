@@ -29,6 +29,10 @@ class Config:
         """Refuses what cannot be."""
         config.require(self, "size", self.size > 0, "1 or more")
 
+    def extends(self, earlier):
+        """To a larger one."""
+        return self.size > earlier.size
+
 
 def write_everything(settings, run):
     """An experiment."""
@@ -201,6 +205,23 @@ def test_a_run_that_fails_exits_with_1_and_one_sentence(monkeypatch, tmp_path, c
     assert error.value.code == 1
     assert capsys.readouterr().err.splitlines()[-1] == "toy: the disk is full"
     assert not (tmp_path / "run").exists()  # nothing was measured, nothing is kept
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_resumed_run_that_fails_at_once_stays_as_it_was(monkeypatch, tmp_path, finished):
+    def fail(config, run):
+        raise OSError("no data")
+
+    folder = tmp_path / "run"
+    start(monkeypatch, "--out", folder)
+    if not finished:
+        for name in ("summary.json", "metrics.jsonl"):
+            (folder / name).unlink()
+    before = {path.name: path.read_bytes() for path in folder.glob("*.json*")}
+    with pytest.raises(SystemExit) as error:
+        start(monkeypatch, "--resume", folder, "--size", "7", main=fail)
+    assert error.value.code == 1
+    assert {path.name: path.read_bytes() for path in folder.glob("*.json*")} == before
 
 
 def test_a_run_that_cannot_go_on_exits_with_1(monkeypatch, tmp_path, capsys):
