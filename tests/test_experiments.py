@@ -22,6 +22,7 @@ from experiments import (
     optimizers,
     overfitting,
     predict,
+    tabular,
     vanishing_gradients,
     weight_sharing,
 )
@@ -280,6 +281,14 @@ def test_vanishing_gradients_builds_the_net_that_mlp_builds():
 def test_experiments_refuse(config_class, setting, message):
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         config_class(**setting)
+
+
+def test_tabular_takes_no_number_from_a_net_that_has_diverged():
+    task, config = tabular.load_tasks()["diabetes"], tabular.Config(num_steps=40)
+    mask = jnp.ones(len(task.examples.inputs), bool)
+    for rate, diverges in ((0.01, False), (1e4, True)):
+        net = tabular.train_net(jax.random.key(0), task.examples, task, config, mask=mask, learning_rate=rate, l2=0.0)
+        assert jnp.isnan(net(task.examples.inputs)).all() == diverges
 
 
 def test_vanishing_gradients_chooses_on_one_half_of_the_images_and_reports_on_the_other():

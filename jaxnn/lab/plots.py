@@ -47,7 +47,7 @@ def image_grid(
     return figure
 
 
-def curves(steps, quantities: Mapping[str, np.ndarray], *, xlabel: str = "step") -> Figure:
+def curves(steps, quantities: Mapping[str, np.ndarray]) -> Figure:
     """A panel per quantity, an array [runs, steps]: each run thin, the mean thick, ± one standard deviation shaded."""
     figure = Figure(figsize=(5 * len(quantities), 3.6), layout="constrained")
     axes = figure.subplots(1, len(quantities), squeeze=False)[0]
@@ -59,7 +59,7 @@ def curves(steps, quantities: Mapping[str, np.ndarray], *, xlabel: str = "step")
             axis.plot(steps, values.T, color="tab:blue", linewidth=0.6, alpha=0.5)
             axis.fill_between(steps, mean - sd, mean + sd, color="tab:blue", alpha=0.2, label="± sd")
         axis.plot(steps, mean, color="tab:blue", linewidth=2, label="mean")
-        axis.set(xlabel=xlabel, title=name)
+        axis.set(xlabel="step", title=name)
         axis.grid(alpha=0.3)
     if any(len(values) > 1 for values in quantities.values()):
         axes[-1].legend()
@@ -231,23 +231,24 @@ def boundary(
     return figure
 
 
-def paths(x1, x2, values, courses: Mapping[str, Values], *, levels=None, minimum=None) -> Figure:
-    """Paths [steps, 2] over the contours of a function; a cross marks its minimum."""
+def paths(x1, x2, values, courses: Mapping[str, Values], *, levels, minimum) -> Figure:
+    """Paths [steps, 2] over the contours of a function, on a logarithmic scale; a cross marks its minimum."""
     figure = Figure(figsize=(7.5, 6), layout="constrained")
     axis = figure.subplots()
-    norm = None if levels is None else "log"
-    axis.contourf(x1, x2, values, levels, norm=norm, extend="both", cmap="coolwarm", alpha=0.5)
+    axis.contourf(x1, x2, values, levels, norm="log", extend="both", cmap="coolwarm", alpha=0.5)
     for (label, course), style in zip(courses.items(), itertools.cycle(["-", "--", "-.", ":"])):  # some coincide
         axis.plot(*np.transpose(course), linestyle=style, linewidth=1.5, label=label)
-    if minimum is not None:
-        axis.plot(*minimum, marker="x", color="black", markersize=9, linestyle="none", label="minimum")
+    axis.plot(*minimum, marker="x", color="black", markersize=9, linestyle="none", label="minimum")
     axis.set(xlabel="$x_1$", ylabel="$x_2$", xlim=(np.min(x1), np.max(x1)), ylim=(np.min(x2), np.max(x2)))
     axis.legend(fontsize=8)
     return figure
 
 
-def simplex(probs, panels: Mapping[str, Values], *, unit: str = "", mark: Values | None = None) -> Figure:
-    """Values over distributions of three outcomes [number, 3], as a triangle whose corners are the sure outcomes."""
+def simplex(probs, panels: Mapping[str, Values], *, unit: str, mark: Values) -> Figure:
+    """Values over distributions of three outcomes [number, 3], as a triangle whose corners are the sure outcomes.
+
+    A cross marks the distribution `mark`.
+    """
     corners = np.array([[0, 0], [1, 0], [0.5, np.sqrt(0.75)]])
     x, y = (np.asarray(probs) @ corners).T
     figure = Figure(figsize=(4.6 * len(panels), 3.9), layout="constrained")
@@ -255,8 +256,7 @@ def simplex(probs, panels: Mapping[str, Values], *, unit: str = "", mark: Values
     for axis, (title, values) in zip(axes, panels.items(), strict=True):
         image = axis.tricontourf(x, y, values, 20, cmap="coolwarm")
         figure.colorbar(image, ax=axis, label=unit, shrink=0.8)
-        if mark is not None:
-            axis.plot(*(mark @ corners), marker="x", color="black")
+        axis.plot(*(mark @ corners), marker="x", color="black")
         for number, (corner, side) in enumerate(zip(corners, ("right", "left", "center"), strict=True), 1):
             axis.text(*corner, f" $q_{number}=1$ ", ha=side, va="bottom" if side == "center" else "top")
         axis.set(title=title, aspect="equal", xlim=(-0.15, 1.15), ylim=(-0.12, 1.02))

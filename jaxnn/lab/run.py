@@ -202,14 +202,14 @@ class Run:
         folder.mkdir(exist_ok=True)
         figure.savefig(folder / f"{name}.png", dpi=120)
 
-    def save_animation(self, name: str, figures: Iterable, *, seconds_per_frame: float = 0.3):
+    def save_animation(self, name: str, figures: Iterable):
         """Writes matplotlib figures of one size as the frames of <name>.gif; the last one stays for longer."""
         frames = []
         for figure in figures:
             content = io.BytesIO()
             figure.savefig(content, format="png", dpi=80)
             frames.append(PIL.Image.open(content).convert("P", palette=PIL.Image.Palette.ADAPTIVE))
-        durations = [int(1000 * seconds_per_frame)] * (len(frames) - 1) + [3000]
+        durations = [300] * (len(frames) - 1) + [3000]  # milliseconds
         path = self.directory / f"{name}.gif"
         frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
