@@ -60,7 +60,7 @@ SECTIONS = {  # of the deck: of each experiment its pictures, and what each show
     },
     "5 Function fitting": {
         "function_fitting": {
-            "fits": "Three functions, and nets with 3, 6 and 12 neurons fitted to 100 points each (page 17).",
+            "fits": "Three functions, and nets with 3, 6 and 12 neurons: median seeds, with their points (page 17).",
             "errors": "Training errors of all seeds, and those of the deck's own library.",
         },
     },
@@ -88,7 +88,7 @@ SECTIONS = {  # of the deck: of each experiment its pictures, and what each show
         "feature_maps": {
             "maps_1": "Maps of the first convolution.",
             "patches_2": "What ten filters of the second convolution respond to most.",
-            "reasons": "Where a decision comes from: red is what speaks for it, where hidden, and as ink x gradient.",
+            "reasons": "Where a decision comes from: red is what speaks for it, by occlusion and by ink x gradient.",
             "embedding": "Pixels and the last hidden layer as points in the plane: the net has sorted the digits.",
         },
         "weight_sharing": {

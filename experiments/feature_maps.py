@@ -183,7 +183,7 @@ def draw_reasons(this: run.Run, module: nn.Module, variables, images):
     for label, (digit, row) in enumerate(zip(digits.tolist(), logits, strict=True)):
         this.log(label=label, read_as=digit, probability=float(np.exp(row[digit])))
     titles = [f"read as {digit}\n{np.exp(row[digit]):.1%}" for digit, row in zip(digits, logits, strict=True)]
-    titles += ["hidden"] * len(images) + ["ink x gradient"] * len(images)
+    titles += ["occlusion"] * len(images) + ["ink x gradient"] * len(images)
     this.save_figure("reasons", plots.image_grid(pictures, titles, signed=True))
 
 

@@ -25,7 +25,7 @@ import optax  # noqa: E402
 from jaxnn import descent  # noqa: E402
 from jaxnn.lab import plots  # noqa: E402
 from jaxnn.lab.config import require, require_seeds  # noqa: E402
-from jaxnn.lab.run import Run, RunFailedError, start  # noqa: E402
+from jaxnn.lab.run import Run, RunFailedError, mean_and_sd, start  # noqa: E402
 
 BOWL_CURVATURE = 8.0  # the largest of its Hessian: gradient descent needs a learning rate below 2/8
 
@@ -203,8 +203,7 @@ def find_minima(config: Config, run: Run) -> dict:
         "num_maxima": int((eigenvalues < 0).all(axis=1).sum()),
         "starts_at_deepest_share": (reached == deepest).mean().item(),
         "largest_distance_to_a_minimum": distance.max().item(),
-        "value_mean": values[reached].mean().item(),
-        "value_sd": values[reached].std().item(),
+        **mean_and_sd("value", values[reached]),
         "value_deepest": values[deepest].item(),
     }
 

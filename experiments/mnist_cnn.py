@@ -345,7 +345,7 @@ def draw(run: Run, test: Batch, probabilities: np.ndarray, class_names: Sequence
     run.save_figure("predictions", figure)
 
     of_label = probabilities[0][np.arange(len(labels)), labels]
-    worst = np.argsort(of_label)[:30]
+    worst = np.lexsort((of_label, ~wrong))[:30]  # mistakes first
     figure = plots.image_grid(
         test.inputs[worst], [f"{titles[index]}\n{of_label[index]:.1%}" for index in worst], wrong=wrong[worst]
     )

@@ -213,6 +213,7 @@ def draw(config: Config, run: Run, courses):
     """The losses on validation images, step by step."""
     steps = np.arange(config.eval_every, config.num_steps + 1, config.eval_every)
     panel = {name: (steps, complete(course)) for name, course in courses.items()}
+    panel[f"target {config.target:g}"] = (steps, np.full(len(steps), config.target))
     title = f"each at its best learning rate, {config.num_seeds} nets"
     figure = plots.lines({title: panel}, xlabel="step", ylabel="loss on validation images", log="y")
     run.save_figure("race", figure)

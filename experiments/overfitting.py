@@ -71,7 +71,7 @@ class Config:
     def __post_init__(self):
         """Refuses what cannot be."""
         fits = "nothing" in self.cures and len(set(self.cures)) == len(self.cures)
-        require(self, "cures", fits, "nothing and any others, all different")
+        require(self, "cures", fits, '"nothing" and any others, all different')
         require(self, "num_train", 50 <= self.num_train <= 10_000, "in 50 ... 10000")
         require(self, "eval_every", 1 <= self.eval_every <= 1000, "in 1 ... 1000")
         fits = 1 <= self.epochs <= 10_000 and self.epochs % self.eval_every == 0

@@ -44,13 +44,21 @@ def find_run(folder: Path | None) -> Path:
     if folder is not None:
         return folder
     finished = sorted(Path("runs").rglob("summary.json"), key=lambda path: path.stat().st_mtime)
-    folders = [path.parent for path in finished if reads_digits(json.loads(path.with_name("config.json").read_text()))]
+    folders = [path.parent for path in finished if reads_digits(read_config(path.with_name("config.json")))]
     if not folders:
         raise BadUsageError(
             "no run of mnist_cnn has finished here: train a net with make experiment NAME=mnist_cnn, or name the "
             "folder of a run with --run"
         )
     return folders[-1]
+
+
+def read_config(path: Path) -> dict:
+    """The settings of a run; of what is no run, none."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def reads_digits(config: dict) -> bool:

@@ -79,9 +79,11 @@ def fit_standardizer(
     if not jnp.issubdtype(inputs.dtype, jnp.floating):
         raise ValueError(f"fit_standardizer: the inputs must be floats, not {inputs.dtype}")
     chosen = jnp.ones(len(inputs), bool) if mask is None else jnp.asarray(mask)
-    mean, sd = (moment(inputs, axis=0, where=chosen[:, None]) for moment in (jnp.mean, jnp.std))
     low = jnp.min(inputs, axis=0, initial=jnp.inf, where=chosen[:, None])
-    constant = low == jnp.max(inputs, axis=0, initial=-jnp.inf, where=chosen[:, None])  # their deviation is rounding
+    high = jnp.max(inputs, axis=0, initial=-jnp.inf, where=chosen[:, None])
+    constant = low == high  # their deviation is rounding
+    size = jnp.where(constant, 1, jnp.maximum(jnp.abs(low), jnp.abs(high)))  # whose square may be out of range
+    mean, sd = (size * moment(inputs / size, axis=0, where=chosen[:, None]) for moment in (jnp.mean, jnp.std))
     return Standardizer(mean, jnp.where(constant, 1, sd))
 
 

@@ -194,7 +194,8 @@ def _fit(x, losses: Callable, margins: Callable, *, num_outputs, l2, tol, max_st
 
 def _normalize(columns, constant):
     """Centred columns brought to the mean square 1, and by what; zeros for one that was constant but for rounding."""
-    length = jnp.where(constant, 1, jnp.linalg.norm(columns, axis=0) / jnp.sqrt(len(columns)))
+    largest = jnp.where(constant, 1, jnp.abs(columns).max(axis=0, initial=0))  # whose square may be out of range
+    length = largest * jnp.where(constant, 1, jnp.linalg.norm(columns / largest, axis=0) / jnp.sqrt(len(columns)))
     return jnp.where(constant, 0, columns / length), length
 
 

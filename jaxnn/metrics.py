@@ -60,7 +60,8 @@ def r2(
 ) -> Float[Array, ""]:
     """R² = 1 - Σ‖yᵗ - y‖² / Σ‖yᵗ - mean yᵗ‖²: the share of the variance that is explained, summed over the outputs.
 
-    At most 1; below 0 where the mean would be better; NaN or -inf where the targets do not vary.
+    At most 1; below 0 where the mean would be better; NaN or -inf where the targets do not vary. (Of several outputs,
+    scikit-learn's `variance_weighted`.)
     """
     outputs, targets = jnp.asarray(outputs), jnp.asarray(targets)
     if outputs.shape != targets.shape or outputs.ndim != 2:

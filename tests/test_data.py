@@ -102,6 +102,13 @@ def test_standardizing_by_some_rows_sees_no_other(x64):
     jax.tree.map(np.testing.assert_array_equal, ours, data.fit_standardizer(unknown, mask))
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e30])
+def test_standardizing_does_not_depend_on_the_unit(unit):
+    inputs = np.random.default_rng(0).normal(3, 1, (30, 2)).astype(np.float32)
+    plain, scaled = (data.standardize(data.fit_standardizer(x), x) for x in (inputs, inputs * np.float32(unit)))
+    np.testing.assert_allclose(scaled, plain, atol=1e-5)
+
+
 def test_standardizing_leaves_constant_columns_finite():
     inputs = jnp.full((7, 2), 0.1)
     standardizer = data.fit_standardizer(inputs)

@@ -264,7 +264,7 @@ def test_vanishing_gradients_builds_the_net_that_mlp_builds():
         (vanishing_gradients.Config, {"learning_rates": (-1.0,)}, "--learning-rates must be in (0, 10], at least one"),
         (vanishing_gradients.Config, {"num_steps": 100}, "--num-steps must be a multiple of 3 below 100000, not 100"),
         (overfitting.Config, {"num_train": 10}, "--num-train must be in 50 ... 10000, not 10"),
-        (overfitting.Config, {"cures": ("dropout",)}, "--cures must be nothing and any others, all different, not ("),
+        (overfitting.Config, {"cures": ("dropout",)}, '--cures must be "nothing" and any others, all different, not ('),
         (overfitting.Config, {"epochs": 7}, "--epochs must be a multiple of --eval-every 5, at most 10000, not 7"),
         (overfitting.Config, {"patience": 0}, "--patience must be in 1 ... 10000, not 0"),
         (optimizers.Config, {"optimizers": ("sgd", "sgd")}, "--optimizers must be at least one, all different"),
@@ -690,6 +690,12 @@ def test_predict_without_a_run_says_how_to_make_one(monkeypatch, tmp_path):
         predict.find_run(None)
     for name in ("old", "new", "unfinished"):
         (tmp_path / "runs" / "mnist_cnn" / name).mkdir(parents=True)
+    for number, content in enumerate(["{", "[]", "3"]):  # folders that something else has left there
+        broken = tmp_path / "runs" / f"broken_{number}"
+        broken.mkdir()
+        (broken / "config.json").write_text(content)
+        (broken / "summary.json").touch()
+    (tmp_path / "runs" / "summary.json").touch()
     for age, name in enumerate(["new", "old"]):
         summary = tmp_path / "runs" / "mnist_cnn" / name / "summary.json"
         summary.touch()

@@ -158,6 +158,14 @@ def test_float32_and_many_rows_lose_no_column():
     assert (logistic.params["weight"] > 0.1).all()
 
 
+@pytest.mark.parametrize("unit", [1e-25, 1e25])
+def test_the_unit_of_the_inputs_does_not_matter(unit):
+    inputs, targets = X.astype(np.float32), Y.astype(np.float32)
+    plain, scaled = (linear_models.least_squares(x, targets) for x in (inputs, inputs * np.float32(unit)))
+    assert scaled.rank == plain.rank == 3
+    np.testing.assert_allclose(scaled.params["weight"] * unit, plain.params["weight"], rtol=1e-4)
+
+
 def test_computes_in_what_is_given(x64):
     inputs = X.astype(np.float32)
     assert linear_models.logistic_regression(inputs, LABELS, l2=0.1).params["weight"].dtype == np.float32

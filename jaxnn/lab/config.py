@@ -9,6 +9,7 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any
 
+import typeguard
 import tyro
 
 
@@ -104,8 +105,16 @@ def _read_config(name: str, config_class: type, path: Path):
     unknown = sorted(set(content) - set(hints))
     if unknown:
         raise BadUsageError(f"{path} has settings that {name} does not know: {', '.join(unknown)}")
+    settings = {field: _from_json(value, hints[field]) for field, value in content.items()}
+    for field, value in settings.items():
+        hint = hints[field]
+        try:
+            typeguard.check_type(value, hint)
+        except typeguard.TypeCheckError as error:
+            kind = hint.__name__ if isinstance(hint, type) else hint
+            raise BadUsageError(f"{path}: {field} must be of the type {kind}, not {value!r}") from error
     try:
-        return config_class(**{field: _from_json(value, hints[field]) for field, value in content.items()})
+        return config_class(**settings)
     except (TypeError, ValueError) as error:
         raise BadUsageError(f"{path}: {error}") from error
 

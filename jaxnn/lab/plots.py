@@ -402,12 +402,12 @@ def spread(
         for number, values in enumerate(columns.values()):
             spots = number + np.linspace(-0.2, 0.2, len(values))
             axis.plot(spots, values, ".", color="tab:blue", alpha=0.6)
-            axis.plot([number - 0.3, number + 0.3], [np.median(values)] * 2, color="black", linewidth=2)
+            bar = [number - 0.3, number + 0.3], [np.median(values)] * 2
+            axis.plot(*bar, color="black", linewidth=2, label="" if number else "median")
         for colour, (name, heights) in zip(("crimson", "seagreen", "orange"), (marks or {}).items(), strict=False):
             axis.plot(range(len(columns)), heights[title], "D", color=colour, label=name)
         axis.set_xticks(range(len(columns)), columns, **({"rotation": 30, "ha": "right"} if len(columns) > 4 else {}))
         axis.set(title=title, yscale=scale, ylabel=ylabel)
         axis.grid(alpha=0.3, axis="y")
-    if marks:
-        axes[-1].legend(fontsize=8)
+    axes[-1].legend(fontsize=8)
     return figure

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import signal
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -294,7 +295,7 @@ def start(
     name = Path(sys.argv[0]).stem
     console = _stderr()
     _log_to(console)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _interrupt)
     run = None
     try:
         options, config, extended = parse_command_line(name, config_class, quick)
@@ -322,6 +323,14 @@ def start(
         console.print(f"{name}: {error}", style="red", markup=False)
         sys.exit(2 if isinstance(error, BadUsageError) else 1)
     _print_summary(summary)
+
+
+def _interrupt(number, frame):
+    """Ctrl-C; but in JAX's callback of the garbage collector the exception would be lost: there, a moment later."""
+    if frame is not None and frame.f_code.co_name == "_xla_gc_callback":
+        threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+        return
+    raise KeyboardInterrupt
 
 
 def _say_how_to_go_on(console, name: str, directory: Path):

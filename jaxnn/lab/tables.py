@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnn.lab.config import BadUsageError
 
-LARGEST = 1e100  # beyond it, squares overflow
+LARGEST = 1e100  # beyond it squares overflow, and below its inverse they vanish
 
 
 class Table(NamedTuple):
@@ -51,10 +51,10 @@ def _parse(path: Path, line: int, row: Sequence[str], names: Sequence[str]) -> l
     values = []
     for name, cell in zip(names, row, strict=True):
         value = _number(cell)
-        if value is None or not abs(value) < LARGEST:
+        if value is None or (value and not 1 / LARGEST < abs(value) < LARGEST):
             raise BadUsageError(
-                f"{path}, line {line}, column {name}: '{cell}' is not a number below {LARGEST:g}: mend the cell or "
-                "drop the line"
+                f"{path}, line {line}, column {name}: '{cell}' is not a number that can be used, 0 or of a size in "
+                f"{1 / LARGEST:g} ... {LARGEST:g}: mend the cell or drop the line"
             )
         values.append(value)
     return values

@@ -72,7 +72,7 @@ def test_spread_shows_each_value_and_the_median():
     columns = {"a": np.array([1.0, 2.0, 9.0]), "b": np.array([4.0, 5.0, 6.0])}
     (axis,) = draws(plots.spread({"errors": columns}, ylabel="error", marks={"other": {"errors": [3.0, None]}}))
     assert [line.get_ydata().tolist() for line in axis.lines[1:4:2]] == [[2, 2], [5, 5]]
-    assert axis.get_legend_handles_labels()[1] == ["other"]
+    assert axis.get_legend_handles_labels()[1] == ["median", "other"]
 
 
 def test_curves_show_each_run_and_the_mean():

@@ -167,8 +167,10 @@ def test_what_cannot_be_resumed_is_refused(tmp_path, whole):
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "config.json").write_text('{"experiment": "toy_experiment", "colour": 3}')
     (tmp_path / "list.json").write_text("[3]")
+    (tmp_path / "half.json").write_text('{"experiment": "toy_experiment", "num_steps": 2.5}')
     for arguments, message in [
         (["--from", tmp_path / "list.json"], "list.json has no settings of a run"),
+        (["--from", tmp_path / "half.json"], "half.json: num_steps must be of the type int, not 2.5"),
         (["--resume", tmp_path / "nothing"], "cannot read the settings of a run in"),
         (["--resume", tmp_path / "other"], "belongs to the experiment another, not to toy_experiment"),
         (["--resume", tmp_path / "odd"], "has settings that toy_experiment does not know: colour"),

@@ -245,6 +245,23 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_no_folder(monkeypatch, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+def test_ctrl_c_is_not_lost_where_jax_collects_garbage(monkeypatch, tmp_path):
+    passed = []
+
+    def _xla_gc_callback():  # Python would print and forget an exception that is raised in JAX's function of this name
+        signal.raise_signal(signal.SIGINT)
+        passed.append(True)
+
+    def collect(settings, this):
+        _xla_gc_callback()
+        time.sleep(60)
+
+    with pytest.raises(SystemExit) as error:
+        start(monkeypatch, "--out", tmp_path / "run", main=collect)
+    assert error.value.code == 130
+    assert passed
+
+
 def test_runs_that_start_at_once_get_a_folder_each(tmp_path):
     with concurrent.futures.ThreadPoolExecutor() as pool:
         folders = list(pool.map(run._make_new_directory, [tmp_path / "toy"] * 20))

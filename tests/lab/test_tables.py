@@ -21,9 +21,9 @@ def test_the_last_column_is_the_target(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,2\n3,nan\n", "line 3, column b: 'nan' is not a number below"),
-        ("a,b\n1,2\n\n-inf,4\n", "line 4, column a: '-inf' is not a number below"),
-        ("a,b\n1,\n", "line 2, column b: '' is not a number below"),
+        ("a,b\n1,2\n3,nan\n", "line 3, column b: 'nan' is not a number that can be used"),
+        ("a,b\n1,2\n\n-inf,4\n", "line 4, column a: '-inf' is not a number that can be used"),
+        ("a,b\n1,\n", "line 2, column b: '' is not a number that can be used"),
         ("a,b\n1,two\n", "line 2, column b: 'two' is not"),
         ("a,b\n1,2,3\n", "line 2: 3 cells, but the first line names 2 columns"),
         ("1,2\n3,4\n", "the first line must name the columns"),
@@ -33,7 +33,8 @@ def test_the_last_column_is_the_target(tmp_path):
         ("a,b\n1,2\n", "needs two lines of numbers"),
         ("a,a\n1,2\n3,4\n", "a name of its own, unlike 'a'"),
         ("a,,b\n1,2,3\n3,4,5\n", "a name of its own, unlike ''"),
-        ("a,b\n1e200,2\n3,4\n", "line 2, column a: '1e200' is not a number below"),
+        ("a,b\n1e200,2\n3,4\n", "line 2, column a: '1e200' is not a number that can be used"),
+        ("a,b\n1,2\n3,-1e-170\n", "line 3, column b: '-1e-170' is not a number that can be used"),
         ("a,b\n1_000,2\n3,4\n", "line 2, column a: '1_000' is not a number"),
         ('a,b\n"\n1",2\n3,x\n', "line 4, column b: 'x' is not a number"),
     ],
