@@ -4,12 +4,14 @@ import json
 import os
 import random
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import jax
 
 ROOT = Path(__file__).parents[1]
+COMMAND = [sys.executable, "-m", "experiments"]
 
 
 def launch(command, *arguments):
@@ -27,6 +29,15 @@ def finish(command, *arguments):
     process = launch(command, *arguments)
     _, errors = process.communicate(timeout=300)
     return process.returncode, errors
+
+
+def experiment(*arguments):
+    process = launch(COMMAND, *arguments)
+    try:
+        out, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(arguments, process.returncode, out, errors)
 
 
 def wait_for_rows(process, folder, number):

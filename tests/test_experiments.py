@@ -4,16 +4,13 @@ import functools
 import json
 import os
 import re
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from processes import kill_and_resume, launch, left_by
+from processes import COMMAND, experiment, kill_and_resume, left_by
 
 from experiments import (
     feature_maps,
@@ -37,29 +34,8 @@ ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
 
 
-COMMAND = [sys.executable, "-m", "experiments"]
-
-
-def experiment(*arguments):
-    process = launch(COMMAND, *arguments)
-    try:
-        out, errors = process.communicate(timeout=300)
-    finally:
-        process.kill()
-    return subprocess.CompletedProcess(arguments, process.returncode, out, errors)
-
-
 def read(folder, name):
     return json.loads((folder / f"{name}.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def three_nets(tmp_path_factory):
-    """The folder of a run with seeds 0, 1 and 2."""
-    folder = tmp_path_factory.mktemp("runs") / "three"
-    done = experiment("mnist_cnn", "--quick", "--num-seeds", 3, "--out", folder)
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 EXPECTED = {  # numbers that the deck's formulas and pictures must have, also at toy size
@@ -146,21 +122,6 @@ EXPECTED = {  # numbers that the deck's formulas and pictures must have, also at
         "convolution_shift_error": pytest.approx(0, abs=1e-6),
     },
 }
-
-
-@pytest.fixture(scope="module")
-def runs(request, three_nets, tmp_path_factory):
-    """Of each experiment that is to be tested, what two runs left, the second with the first's compiled programs."""
-
-    def run_twice(name):
-        needed = ["--run", three_nets] if name in ("predict", "feature_maps") else []
-        folders = [tmp_path_factory.mktemp(name) / "run" for _ in range(2)]
-        return [(folder, experiment(name, "--quick", "--seed", 3, *needed, "--out", folder)) for folder in folders]
-
-    names = [item.callspec.params["name"] for item in request.session.items if "runs" in item.fixturenames]
-    with ThreadPoolExecutor(2) as pool:  # two experiments at a time
-        yield {name: pool.submit(run_twice, name) for name in names}
-        pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize("name", NAMES)
