@@ -1,1 +1,37 @@
-"""The experiments: one file each, read from top to bottom."""
+"""One file, one experiment; `load` brings a finished run back."""
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Loaded(NamedTuple):
+    """The settings of a run, its model and optimizer, and the train state of its nets, seeds along the first axis."""
+
+    config: Any
+    model: Any
+    optimizer: Any
+    nets: Any
+
+
+def load(directory: str | os.PathLike) -> Loaded:
+    """What the newest checkpoint of a run holds, ready to be used or trained on.
+
+    The experiment must have a function `make_nets(config) -> (model, optimizer, train state)`, as `mnist_cnn` has.
+    Raises BadUsageError where the folder is no such run, CheckpointError where its checkpoint cannot be read.
+    """
+    from jaxnn.lab import checkpoint, config  # heavy, and `python -m experiments --list` shall answer at once
+
+    directory = Path(directory)
+    name = config.read_settings(directory / "config.json").get("experiment")
+    names = [path.stem for path in Path(__file__).parent.glob("[!_]*.py")]
+    module = importlib.import_module(f"experiments.{name}") if name in names else None
+    if not hasattr(module, "make_nets"):
+        raise config.BadUsageError(f"{directory} is a run of {name}, whose nets cannot be loaded")
+    settings = config.read_config(name, module.Config, directory / "config.json")
+    paths = sorted((directory / "checkpoints").glob("nets-*.safetensors"))
+    if not paths:
+        raise config.BadUsageError(f"{directory} has no checkpoint yet")
+    model, optimizer, like = module.make_nets(settings)
+    return Loaded(settings, model, optimizer, checkpoint.load(paths[-1], like)[0])

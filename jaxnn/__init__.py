@@ -4,7 +4,21 @@
 by name where they are wanted.
 """
 
-from jaxnn import augment, backprop, data, descent, layers, linear_models, losses, metrics, models, ops, training, types
+from jaxnn import (
+    augment,
+    backprop,
+    data,
+    deck,
+    descent,
+    layers,
+    linear_models,
+    losses,
+    metrics,
+    models,
+    ops,
+    training,
+    types,
+)
 
 __version__ = "0.1.0"
 
@@ -12,6 +26,7 @@ __all__ = [
     "augment",
     "backprop",
     "data",
+    "deck",
     "descent",
     "layers",
     "linear_models",

@@ -1,14 +1,16 @@
-"""Random changes of images that keep their label, one key per example. What comes in from outside is 0."""
+"""Random changes of images that keep their label. What comes in from outside is 0."""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.ndimage import map_coordinates
-from jaxtyping import Array, Float, Key, Num
+from jaxtyping import Array, Float, Num
+
+from jaxnn.types import PRNGKey
 
 
 def random_shift(
-    images: Num[Array, "batch height width channels"], keys: Key[Array, " batch"], *, max_pixels: int
+    images: Num[Array, "batch height width channels"], key: PRNGKey, *, max_pixels: int
 ) -> Num[Array, "batch height width channels"]:
     """Each image moved by whole pixels, up to `max_pixels` along each axis, every shift as likely."""
     if max_pixels < 0:
@@ -16,29 +18,35 @@ def random_shift(
     if max_pixels == 0:
         return images
     margin = (max_pixels, max_pixels)
+    padded = jnp.pad(images, ((0, 0), margin, margin, (0, 0)))
+    corners = jax.random.randint(key, (len(images), 2), 0, 2 * max_pixels + 1)
 
-    def shift(image, key):
-        row, column = jax.random.randint(key, (2,), 0, 2 * max_pixels + 1)
-        return lax.dynamic_slice(jnp.pad(image, (margin, margin, (0, 0))), (row, column, 0), image.shape)
+    def cut(image, corner):
+        return lax.dynamic_slice(image, (*corner, 0), images.shape[1:])
 
-    return jax.vmap(shift)(images, keys)
+    return jax.vmap(cut)(padded, corners)
 
 
 def random_rotation(
-    images: Float[Array, "batch height width channels"], keys: Key[Array, " batch"], *, max_degrees: float
-) -> Float[Array, "batch height width channels"]:
-    """Each image turned about its centre by an angle uniform in ±`max_degrees`, with linear interpolation."""
+    images: Num[Array, "batch height width channels"], key: PRNGKey, *, max_degrees: float
+) -> Num[Array, "batch height width channels"]:
+    """Each image turned about its centre by an angle uniform in ±`max_degrees`, with linear interpolation.
+
+    Integer pixels become float32, since what lies between two of them is no integer.
+    """
     if max_degrees < 0:
         raise ValueError(f"random_rotation: max_degrees must be 0 or more, not {max_degrees}")
     if max_degrees == 0:
         return images
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        images = images.astype(jnp.float32)
     height, width = images.shape[1:3]
     y, x = jnp.meshgrid(jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij")
+    angles = jnp.deg2rad(jax.random.uniform(key, (len(images),), minval=-max_degrees, maxval=max_degrees))
 
-    def rotate(image, key):
-        angle = jnp.deg2rad(jax.random.uniform(key, (), minval=-max_degrees, maxval=max_degrees))
+    def rotate(image: Float[Array, "height width channels"], angle):
         rows = jnp.cos(angle) * y - jnp.sin(angle) * x + (height - 1) / 2
         columns = jnp.sin(angle) * y + jnp.cos(angle) * x + (width - 1) / 2
         return jax.vmap(lambda channel: map_coordinates(channel, [rows, columns], order=1), -1, -1)(image)
 
-    return jax.vmap(rotate)(images, keys)
+    return jax.vmap(rotate)(images, angles)

@@ -5,18 +5,17 @@ from collections.abc import Sequence
 
 import jax
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
-from jaxnn import layers, ops
+from jaxnn import ops
 from jaxnn.models import Model
 
 
 def from_flax(module: nn.Module) -> Model:
     """A linen module as a `Model`: its `__call__(inputs, *, train)` is told `train=True` where there is a key.
 
-    Parameters keep Flax's names and dtypes; all other collections (`batch_stats`) are the state. The key reaches
-    `Dropout` of this file example by example; modules that draw with `make_rng("dropout")`, such as `nn.Dropout`, draw
-    one noise for the batch as a whole.
+    Parameters keep Flax's names and dtypes; all other collections (`batch_stats`) are the state. Modules draw noise by
+    `make_rng("dropout")`, as `nn.Dropout` does.
     """
 
     def init(key, inputs):
@@ -27,14 +26,7 @@ def from_flax(module: nn.Module) -> Model:
         variables = {"params": params, **state}
         if key is None:
             return module.apply(variables, inputs, train=False), state
-        keys = layers.example_keys(key, inputs.shape[0])
-        outputs, updated = module.apply(
-            {**variables, "noise": {"keys": keys}},
-            inputs,
-            train=True,
-            rngs={"dropout": keys[0], "call": jax.random.key(0)},
-            mutable=list(state),
-        )
+        outputs, updated = module.apply(variables, inputs, train=True, rngs={"dropout": key}, mutable=list(state))
         return outputs, jax.tree.map(lambda new, old: new.astype(old.dtype), updated, state)
 
     return Model(init, apply)
@@ -59,36 +51,12 @@ Conv = functools.partial(nn.Conv, conv_general_dilated=_conv_general_dilated)
 """`nn.Conv` for images, with the convolution of `jaxnn.ops`."""
 
 
-class Dropout(nn.Module):
-    """`jaxnn.layers.dropout` for a module inside `from_flax`: every example draws from its own key.
-
-    It does not reach through lifted transformations (`nn.remat`, `nn.scan`, ...): there is `nn.Dropout`.
-    """
-
-    rate: float
-
-    @nn.compact
-    def __call__(self, inputs: Float[Array, "batch ..."], *, train: bool) -> Float[Array, "batch ..."]:
-        """The inputs themselves where `train` is false."""
-        if not train:
-            return inputs
-        assert self.scope is not None  # Flax gives every module in use its scope
-        keys = self.scope.root.get_variable("noise", "keys")
-        if keys is None:
-            raise ValueError(
-                "jaxnn.cnn.Dropout draws noise only inside from_flax, and not under nn.remat, nn.jit or nn.scan: "
-                "use flax.linen.Dropout there"
-            )
-        call = jax.random.bits(self.make_rng("call"))  # tells one call of one dropout of a network from another
-        return layers.dropout(inputs, jax.vmap(jax.random.fold_in, (0, None))(keys, call), rate=self.rate)
-
-
 class CNN(nn.Module):
     """Convolution blocks, then dense layers (deck, page 19).
 
     Each block is a convolution without padding, a 2x2 max pool, batch normalisation and a ReLU; the flattened maps go
     through one hidden dense layer with batch normalisation, ReLU and dropout to the logits. Normalisation and
-    ReLU come after the pool, which is a quarter of the work.
+    ReLU come after the pool, which is a quarter of the work. Pixels are 0 ... 255; the net divides them by 255.
     """
 
     channels: Sequence[int] = (24, 32)
@@ -100,7 +68,7 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool
+        self, images: Num[Array, "batch height width channels"], *, train: bool
     ) -> Float[Array, "batch classes"]:
         """The logits."""
 
@@ -109,11 +77,11 @@ class CNN(nn.Module):
                 return x
             return nn.BatchNorm(use_running_average=not train, momentum=0.9, use_fast_variance=False)(x)
 
-        x = images
+        x = images / 255
         for channels, size in zip(self.channels, self.kernel_sizes, strict=True):
             x = Conv(channels, (size, size), padding="VALID", use_bias=not self.batch_norm)(x)
             x = nn.relu(normalise(ops.max_pool(x)))
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(normalise(nn.Dense(self.hidden_size, use_bias=not self.batch_norm)(x)))
-        x = Dropout(self.dropout)(x, train=train)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes)(x)

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
@@ -19,6 +20,13 @@ def accuracy(logits: Float[ArrayLike, "examples classes"], labels: Int[ArrayLike
     logits = jnp.asarray(logits)
     predictions = logits[..., 0] > 0 if logits.shape[-1] == 1 else jnp.argmax(logits, axis=-1)
     return jnp.mean(predictions == labels)
+
+
+def accuracies(
+    logits: Float[ArrayLike, "nets examples classes"], labels: Int[ArrayLike, " examples"]
+) -> Float[Array, " nets"]:
+    """The `accuracy` of each of several nets on the same examples."""
+    return jax.vmap(accuracy, (0, None))(jnp.asarray(logits), jnp.asarray(labels))
 
 
 def confusion_matrix(

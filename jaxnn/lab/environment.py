@@ -30,12 +30,6 @@ def use_compilation_cache():
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # there are many small ones
 
 
-def use_cpu_devices(number: int):
-    """Makes so many virtual devices of the CPU, before anything is computed; accelerators are what they are."""
-    if number > 1:
-        jax.config.update("jax_num_cpu_devices", number)
-
-
 def describe() -> dict[str, Any]:
     """The content of environment.json."""
     return {

@@ -1,37 +1,26 @@
-"""A run of an experiment: a folder for its results, log, progress, checkpoints, exit status."""
+"""A run of an experiment: the folder of its results, its log, its pictures, and the chunks of its training."""
 
 import contextlib
-import dataclasses
 import io
 import itertools
 import json
 import logging
+import math
 import os
-import shlex
 import shutil
 import signal
-import sys
-import threading
 import time
-import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
 import jax
 import numpy as np
 import PIL.Image
-import rich.console
-import rich.markup
-import rich.progress
-import rich.table
 from jaxtyping import ArrayLike, PyTree
 
-from jaxnn.lab import checkpoint, environment
-from jaxnn.lab.config import BadUsageError, Options, parse_command_line
-from jaxnn.lab.environment import NoDeviceError
+from jaxnn.lab import checkpoint, console
+from jaxnn.lab.config import TrainingOptions
 
 log = logging.getLogger(__name__)
 
@@ -49,28 +38,68 @@ class RunFailedError(Exception):
 
 
 class Run:
-    """The folder of one run, and what an experiment writes into it."""
+    """The folder of one run, and what an experiment writes into it.
 
-    def __init__(self, directory: Path, options: Options | None = None, console: rich.console.Console | None = None):
+    settings: those of the run; every checkpoint carries them, and none of other settings is gone on with.
+    """
+
+    def __init__(self, directory: Path, options: TrainingOptions | None = None, settings: dict[str, Any] | None = None):
         self.directory = directory
-        self._options = options or Options()
-        self._tensorboard = self._options.tensorboard or (directory / "tensorboard").exists()
-        self._console = console or _stderr()
-        self._last_step = -1  # of a checkpoint; -1 where the run makes none
+        self.train_seconds = 0.0  # spent in chunks so far, in this process and in those before
+        self._options = options or TrainingOptions()
+        self._settings = json.loads(to_json(settings or {}))
+        self._console = console.stderr()
+        self._log = directory / "metrics.jsonl"
+        self._log_size = self._log.stat().st_size if self._log.exists() else 0  # the bytes that count
+        self._shown: dict[str, float] = {}
         self._stop_signal: int | None = None
-        self._clock = time.perf_counter()
         self._events = None
+        self._open = contextlib.ExitStack()
+
+    def chunks(
+        self, state: PyTree, total: int, *, every: int, name: str = "nets", unit: str = "steps", per_step: int = 1
+    ) -> "Chunks":
+        """The chunks of a training of `total` steps, each up to a multiple of `every`, that are still to be done.
+
+        They begin behind the newest checkpoint. After each, its end is saved; progress is shown; Ctrl-C and SIGTERM
+        stop the run. All rows of the log must be written inside chunks, or after the last.
+
+        state: any pytree of arrays at step 0.
+        name: tells one training of the run from another.
+        unit, per_step: what progress counts, and how many of it a step has.
+        """
+        return Chunks(self, name, state, total, every, unit, per_step)
 
     def log(self, **row):
-        """Appends one row to metrics.jsonl; its numbers must be finite. With --tensorboard, they are shown there too.
+        """Appends a row to metrics.jsonl, as `to_json` writes it. With --tensorboard, its numbers are shown there too.
 
         Rows with a `seed` are told apart by it; `step` is where TensorBoard draws the other numbers.
         """
-        line = json.dumps(row, allow_nan=False)
-        with (self.directory / "metrics.jsonl").open("a") as file:
-            file.write(line + "\n")
-        if self._tensorboard:
-            self._show_in_tensorboard([row])
+        with self._log.open("r+b" if self._log.exists() else "wb") as file:
+            file.truncate(self._log_size)
+            file.seek(self._log_size)
+            file.write(to_json(row).encode() + b"\n")
+            self._log_size = file.tell()
+        if self._options.tensorboard or (self.directory / "tensorboard").exists():
+            self.show_in_tensorboard([row])
+
+    def log_seeds(self, seed: int, **columns: ArrayLike | str):
+        """A row for each net of the seeds `seed`, `seed` + 1 ...; progress shows the means.
+
+        columns: a value for each net, along the first axis, or one for all.
+        """
+        arrays = {name: np.asarray(column) for name, column in columns.items()}
+        num_nets = max(len(array) for array in arrays.values() if array.ndim)
+        for net in range(num_nets):
+            self.log(seed=seed + net, **{name: array[net] if array.ndim else array for name, array in arrays.items()})
+        means = {name: array[np.isfinite(array)] for name, array in arrays.items() if array.dtype.kind == "f"}
+        self._shown = {name: values.mean().item() for name, values in means.items() if len(values)}
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl, in order."""
+        if not self._log.exists():
+            return []
+        return [json.loads(line) for line in self._log.read_bytes()[: self._log_size].splitlines()]
 
     def say(self, message: str):
         """Prints a line, above the progress bar where there is one."""
@@ -79,123 +108,7 @@ class Run:
     def record(self, **facts):
         """Adds facts to environment.json, such as the checksums of the data."""
         path = self.directory / "environment.json"
-        _write_json(path, json.loads(path.read_text()) | facts)
-
-    def read_log(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl, in order."""
-        return [json.loads(line) for line in (self.directory / "metrics.jsonl").read_text().splitlines()]
-
-    def restore(self, tree: PyTree, stops: Sequence[int]) -> tuple[PyTree, int]:
-        """What the newest checkpoint at one of the steps `stops` holds, and that step; else `tree` and 0.
-
-        The log is cut back to what it was then.
-        """
-        self._clock = time.perf_counter()
-        self._last_step = 0
-        errors = []
-        for path in reversed(self._checkpoints()):
-            step = int(path.name)
-            if step not in stops:
-                continue
-            try:
-                restored, notes = checkpoint.load(path, tree)
-                self._cut_log(notes["log_bytes"])
-            except checkpoint.CheckpointError as error:
-                log.warning("%s", error)
-                errors.append(error)
-                continue
-            self._keep_checkpoints(lambda other, step=step: other <= step)
-            self._clock -= notes["seconds"]
-            self._last_step = step
-            return restored, step
-        if errors:
-            raise RunFailedError(f"none of the checkpoints in {self.directory} can be read")
-        self._cut_log(0)
-        self._keep_checkpoints(lambda other: False)
-        return tree, 0
-
-    def train_seconds(self) -> float:
-        """Seconds since `restore`, and those up to the checkpoint that it found."""
-        return time.perf_counter() - self._clock
-
-    def checkpoint(self, step: int, tree: PyTree):
-        """Saves `tree` and the place in the log, keeps one older checkpoint, and stops if somebody asked for that."""
-        with (self.directory / "metrics.jsonl").open("a") as file:
-            os.fsync(file.fileno())
-        notes = {"log_bytes": (self.directory / "metrics.jsonl").stat().st_size, "seconds": self.train_seconds()}
-        checkpoint.save(self.directory / "checkpoints" / f"{step:08d}", tree, notes=notes)
-        kept = {int(path.name) for path in self._checkpoints()[-2:]}
-        self._keep_checkpoints(lambda other: other in kept)
-        self._last_step = step
-        if self._stop_signal is not None:
-            raise StoppedError(self._stop_signal, step, self.directory)
-
-    def _checkpoints(self) -> list[Path]:
-        folders = (self.directory / "checkpoints").glob("*")
-        return sorted((path for path in folders if path.name.isdecimal()), key=lambda path: int(path.name))
-
-    def _keep_checkpoints(self, keep: Callable[[int], bool]):
-        """Removes the others, and what an interrupted save has left."""
-        for path in (self.directory / "checkpoints").glob("*"):
-            if not (path.name.isdecimal() and keep(int(path.name))):
-                shutil.rmtree(path)
-
-    def _cut_log(self, size: int):
-        path = self.directory / "metrics.jsonl"
-        if (path.stat().st_size if path.exists() else 0) < size:
-            raise checkpoint.CheckpointError(f"{path} is shorter than when the checkpoint was made")
-        if path.exists():
-            os.truncate(path, size)
-        if self._tensorboard:
-            self.rewrite_tensorboard()
-
-    def rewrite_tensorboard(self):
-        """Makes the folder tensorboard/ anew from metrics.jsonl."""
-        self._events = None
-        shutil.rmtree(self.directory / "tensorboard", ignore_errors=True)
-        if (self.directory / "metrics.jsonl").exists():
-            self._show_in_tensorboard(self.read_log())
-
-    def _show_in_tensorboard(self, rows: list[dict[str, Any]]):
-        from tensorboardX import SummaryWriter  # an extra
-
-        if self._events is None:
-            self._events = SummaryWriter(str(self.directory / "tensorboard"))
-        for row in rows:
-            ending = f"/seed_{row['seed']}" if "seed" in row else ""
-            for name in row.keys() - {"step", "seed"}:
-                if isinstance(row[name], int | float):
-                    self._events.add_scalar(f"{name}{ending}", row[name], row.get("step"))
-        self._events.flush()
-
-    def profile(self, steps: Callable[[], Any]):
-        """With --profile, calls `steps` twice, to compile and then under JAX's profiler; else does nothing."""
-        if not self._options.profile:
-            return
-        started, folder = time.perf_counter(), self.directory / "profile"
-        shutil.rmtree(folder, ignore_errors=True)
-        jax.block_until_ready(steps())
-        with jax.profiler.trace(str(folder), create_perfetto_trace=True):
-            jax.block_until_ready(steps())
-        (trace,) = folder.rglob("perfetto_trace.json.gz")
-        log.info("open %s with https://ui.perfetto.dev", trace)
-        self._clock += time.perf_counter() - started  # this was no training
-
-    @contextlib.contextmanager
-    def _signals_wait_for_a_checkpoint(self):
-        def stop(number, frame):
-            signal.signal(number, earlier[number])
-            self._stop_signal = number
-            log.info("stopping at the next checkpoint (the same signal again: at once)")
-
-        earlier = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in earlier.items():
-                signal.signal(number, handler)
-        if self._stop_signal is not None:
-            raise StoppedError(self._stop_signal, self._last_step, self.directory)
+        write_json(path, json.loads(path.read_text()) | facts)
 
     def save_figure(self, name: str, figure):
         """Writes a matplotlib figure to figures/<name>.png."""
@@ -214,250 +127,168 @@ class Run:
         path = self.directory / f"{name}.gif"
         frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
+    def show_in_tensorboard(self, rows: list[dict[str, Any]]):
+        """Writes rows of the log into the folder tensorboard/, the first time in a process all that there are."""
+        from tensorboardX import SummaryWriter  # an extra
+
+        if self._events is None:
+            shutil.rmtree(self.directory / "tensorboard", ignore_errors=True)
+            self._events = SummaryWriter(str(self.directory / "tensorboard"))
+            rows = self.read_log()
+        for row in rows:
+            ending = f"/seed_{row['seed']}" if "seed" in row else ""
+            numbers = {name: np.asarray(value) for name, value in row.items() if name not in ("step", "seed")}
+            for name, value in numbers.items():
+                if value.ndim == 0 and value.dtype.kind in "if":
+                    self._events.add_scalar(f"{name}{ending}", value.item(), row.get("step"))
+        self._events.flush()
+
+    def begin(self):
+        """Rows that an earlier process wrote count only as far as its checkpoints say."""
+        self._log_size = 0
+
+    def close(self):
+        """Ends the progress that is shown, and cuts off rows of the log that no longer count."""
+        self._open.close()
+        if self._log.exists():
+            os.truncate(self._log, self._log_size)
+
+    def _checkpoints(self, name: str) -> list[tuple[int, Path]]:
+        """Of this training, by their steps."""
+        paths = (self.directory / "checkpoints").glob("*.safetensors")
+        parts = [(*path.stem.rpartition("-")[::2], path) for path in paths]
+        return sorted((int(step), path) for training, step, path in parts if training == name and step.isdecimal())
+
+    def _restore(self, name: str, state: PyTree) -> tuple[PyTree, int]:
+        """What the newest checkpoint holds that can be read, and its step; else `state` and 0."""
+        errors = []
+        for step, path in reversed(self._checkpoints(name)):
+            try:
+                restored, notes = checkpoint.load(path, state)
+                self._check(path, notes)
+            except checkpoint.CheckpointError as error:
+                log.warning("%s", error)
+                errors.append(error)
+                continue
+            for later, other in self._checkpoints(name):
+                if later > step:
+                    other.unlink()
+            self._log_size, self.train_seconds = notes["log_bytes"], notes["train_seconds"]
+            return restored, step
+        if errors:
+            raise RunFailedError(f"none of the checkpoints of {name} in {self.directory} can be gone on with")
+        return state, 0
+
+    def _check(self, path: Path, notes: dict[str, Any]):
+        own, saved = self._settings, notes["settings"]
+        differing = sorted(name for name in own if name != "data_dir" and saved.get(name) != own[name])
+        if differing:
+            raise checkpoint.CheckpointError(f"{path} was made with other settings: {', '.join(differing)}")
+        if notes["log_bytes"] > (self._log.stat().st_size if self._log.exists() else 0):
+            raise checkpoint.CheckpointError(f"{self._log} is shorter than when {path.name} was made")
+
+    def _save(self, name: str, step: int, state: PyTree):
+        """A checkpoint with the place in the log; of this training, one older is kept."""
+        with self._log.open("ab") as file:
+            os.fsync(file.fileno())
+        notes = {"log_bytes": self._log_size, "train_seconds": self.train_seconds, "settings": self._settings}
+        folder = self.directory / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        checkpoint.save(folder / f"{name}-{step:08d}.safetensors", state, notes={"step": step, **notes})
+        for _, path in self._checkpoints(name)[:-2]:
+            path.unlink()
+
     @contextlib.contextmanager
-    def progress(self, total: int, *, unit: str, done: int = 0) -> Iterator[Callable[..., None]]:
-        """Yields `report(done, **values)`: a bar where there is a terminal, a line per call where there is none.
+    def _signals_wait_for_a_checkpoint(self):
+        def stop(number, frame):
+            signal.signal(number, earlier[number])
+            self._stop_signal = number
+            log.info("stopping at the next checkpoint (the same signal again: at once)")
 
-        `done` out of `total` is counted in `unit`s, whose rate is shown; so many were done before. In a run with
-        checkpoints, Ctrl-C and SIGTERM wait for the next one.
-        """
-        with contextlib.ExitStack() as stack:
-            if self._last_step >= 0:
-                stack.enter_context(self._signals_wait_for_a_checkpoint())
-            yield stack.enter_context(self._show_progress(total, unit, done))
+        earlier = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
 
     @contextlib.contextmanager
-    def _show_progress(self, total: int, unit: str, done: int):
-        started, done_before = time.perf_counter(), done
-
-        def describe(done, values):
-            rate = (done - done_before) / (time.perf_counter() - started)
-            numbers = {
-                name.replace("_", " "): f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-                for name, value in values.items()
-            }
-            speed = f"{rate:,.{0 if rate >= 10 else 1}f} {unit}/s"
-            return "  ".join([speed, *(f"{name} {number}" for name, number in numbers.items())])
-
-        if not self._console.is_terminal:
-            yield lambda done, **values: self._console.print(f"{done / total:4.0%}  {describe(done, values)}")
-            return
-        columns = (
-            rich.progress.BarColumn(bar_width=12),
-            rich.progress.TaskProgressColumn(),
-            rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
-            rich.progress.TextColumn("{task.description}"),
-        )
-        with rich.progress.Progress(*columns, console=self._console) as bar:
-            task = bar.add_task("compiling", total=total, completed=done_before)
-            yield lambda done, **values: bar.update(task, completed=done, description=describe(done, values))
+    def _traced(self):
+        folder = self.directory / "profile"
+        shutil.rmtree(folder, ignore_errors=True)
+        with jax.profiler.trace(str(folder), create_perfetto_trace=True):
+            yield
+        (trace,) = folder.rglob("perfetto_trace.json.gz")
+        log.info("open %s with https://ui.perfetto.dev", trace)
 
 
-def mean_and_sd(name: str, values: ArrayLike) -> dict[str, float | None]:
+class Chunks:
+    """Iterates over the chunks of a training that are still to be done, as (the step at its end, its number of steps).
+
+    `state` is where the training stands: the body of the loop puts there what its chunk has made of it.
+    """
+
+    def __init__(self, run: Run, name: str, state: PyTree, total: int, every: int, unit: str, per_step: int):
+        self._run, self._name, self._unit, self._per_step = run, name, unit, per_step
+        self.state, done = run._restore(name, state)
+        self._stops = [done, *range(done - done % every + every, total, every), total] if done < total else [done]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """One after the other; each is saved before the next begins."""
+        run, chunks = self._run, list(itertools.pairwise(self._stops))
+        total, done = (step * self._per_step for step in (self._stops[-1], self._stops[0]))
+        run._shown, started = {}, time.perf_counter() - run.train_seconds
+        with run._open:
+            run._open.enter_context(run._signals_wait_for_a_checkpoint())
+            report = run._open.enter_context(console.progress(run._console, total, unit=self._unit, done=done))
+            for number, (start, stop) in enumerate(chunks):
+                traced = run._options.profile and number == min(1, len(chunks) - 1)  # the first one compiles
+                with run._traced() if traced else contextlib.nullcontext():
+                    yield stop, stop - start
+                    jax.block_until_ready(self.state)
+                run.train_seconds = time.perf_counter() - started
+                run._save(self._name, stop, self.state)
+                report(stop * self._per_step, {"step": stop, **run._shown})
+                if run._stop_signal is not None:
+                    raise StoppedError(run._stop_signal, stop, run.directory)
+
+
+def mean_and_sd(name: str, values: ArrayLike) -> dict[str, float]:
     """For the summary: the mean over several nets, and as `<name>_sd` their sample standard deviation.
 
-    None stands for the deviation of one net, and for both where a value is not finite.
+    NaN stands for the deviation of one net, and for both where a value is not finite.
     """
     values = np.asarray(values, float)
     if not np.isfinite(values).all():
-        return {name: None, f"{name}_sd": None}
-    return {name: values.mean().item(), f"{name}_sd": values.std(ddof=1).item() if len(values) > 1 else None}
+        return {name: math.nan, f"{name}_sd": math.nan}
+    return {name: values.mean().item(), f"{name}_sd": values.std(ddof=1).item() if len(values) > 1 else math.nan}
 
 
-def load(directory: str | os.PathLike) -> tuple[types.SimpleNamespace, Any]:
-    """The configuration of a run, and what its newest checkpoint holds, such as `state.params`, for use in a script.
+def to_json(content: Any, **options) -> str:
+    """JSON, which has neither arrays nor NaN nor infinity: lists, null, and "inf" or "-inf" stand for them.
 
-    Raises CheckpointError where there is none, or it cannot be read.
+    Numbers of low precision get the digits that tell them from their neighbours: float32's 0.1 is 0.1.
     """
-    directory = Path(directory)
-    try:
-        content = json.loads((directory / "config.json").read_text())
-        newest = Run(directory)._checkpoints()[-1]
-    except (OSError, ValueError, IndexError) as error:
-        raise checkpoint.CheckpointError(f"{directory} is no folder of a run with a checkpoint") from error
-    config = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
-    return types.SimpleNamespace(**config), checkpoint.load(newest)[0]
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        if isinstance(value, np.ndarray | np.generic | jax.Array):
+            array = np.asarray(value)
+            if array.dtype.kind in "fV" and array.dtype.itemsize < 8:
+                array = array.astype(np.float32).astype(str).astype(float)
+            return plain(array.tolist())
+        if isinstance(value, float) and not math.isfinite(value):
+            return None if math.isnan(value) else str(value)
+        return str(value) if isinstance(value, Path) else value
+
+    return json.dumps(plain(content), allow_nan=False, **options)
 
 
-def start(
-    config_class: type,
-    main: Callable[[Any, Run], dict[str, Any]],
-    *,
-    quick: Any,
-):
-    """Runs `main(config, run)`, which returns the summary, with the configuration of the command line.
-
-    `config_class` is a flat frozen dataclass whose comments are the help; it raises ValueError for settings that cannot
-    be; its method `extends(earlier)`, where it has one, says whether --resume may go on with a run of the configuration
-    `earlier` under this one. `quick` is the configuration of --quick. The process ends with 2 for bad usage, with 1
-    where the run failed, and with 128 + its number after a signal. A setting `num_devices` makes so many of the CPU.
-    """
-    name = Path(sys.argv[0]).stem
-    console = _stderr()
-    _log_to(console)
-    signal.signal(signal.SIGINT, _interrupt)
-    run = None
-    try:
-        options, config, extended = parse_command_line(name, config_class, quick)
-        run = Run(options.resume or _make_directory(name, options.out), options, console)
-        with _lock(run.directory):
-            if (run.directory / "summary.json").exists() and not extended:
-                log.info("%s is finished already", run.directory)
-                if options.tensorboard:
-                    run.rewrite_tensorboard()
-                summary = json.loads((run.directory / "summary.json").read_text())
-            else:
-                with _undo_if_nothing_began(run.directory, is_new=options.resume is None):
-                    summary = _execute(name, config, main, run, options)
-    except StoppedError as error:
-        console.print(f"{name}: {error}", markup=False)
-        _say_how_to_go_on(console, name, error.directory)
-        sys.exit(128 + error.signal_number)
-    except KeyboardInterrupt:
-        console.show_cursor()
-        console.print(f"{name}: interrupted", markup=False)
-        if run and (run.directory / "checkpoints").exists():
-            _say_how_to_go_on(console, name, run.directory)
-        sys.exit(128 + signal.SIGINT)
-    except (BadUsageError, RunFailedError, NoDeviceError, OSError) as error:
-        console.print(f"{name}: {error}", style="red", markup=False)
-        sys.exit(2 if isinstance(error, BadUsageError) else 1)
-    _print_summary(summary)
-
-
-def _interrupt(number, frame):
-    """Ctrl-C; but in JAX's callback of the garbage collector the exception would be lost: there, a moment later."""
-    if frame is not None and frame.f_code.co_name == "_xla_gc_callback":
-        threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
-        return
-    raise KeyboardInterrupt
-
-
-def _say_how_to_go_on(console, name: str, directory: Path):
-    console.print(f'  make experiment NAME={name} ARGS="--resume {shlex.quote(str(directory))}"', markup=False)
-
-
-def _execute(name, config, main, run, options) -> dict[str, Any]:
-    _write_json(run.directory / "config.json", {"experiment": name, **dataclasses.asdict(config)})
-    (run.directory / "summary.json").unlink(missing_ok=True)
-    environment.use_compilation_cache()
-    environment.use_cpu_devices(getattr(config, "num_devices", 1))
-    if not (run.directory / "checkpoints").exists():
-        if (run.directory / "metrics.jsonl").exists():
-            log.info("%s has no checkpoint: the run begins anew", run.directory)
-        run._cut_log(0)
-    device = environment.device()
-    _write_json(run.directory / "environment.json", environment.describe() | _earlier(run.directory))
-    log.info("%s on %s, results in %s", name, device, run.directory)
-    summary = main(config, run)
-    if options.profile and not (run.directory / "profile").exists():
-        log.warning("--profile: %s has no training that it could show", name)
-    _write_json(run.directory / "summary.json", summary)
-    return summary
-
-
-def _earlier(directory: Path) -> dict[str, Any]:
-    """What a resumed run ran on before."""
-    path = directory / "environment.json"
-    if not path.exists():
-        return {}
-    content = json.loads(path.read_text())
-    return {"earlier": [*content.pop("earlier", []), content]}
-
-
-@contextlib.contextmanager
-def _undo_if_nothing_began(directory: Path, *, is_new: bool):
-    """A run that fails before its first row leaves no new folder behind, and one that is resumed as it was.
-
-    So the same command can be given again.
-    """
-    before = {path: path.read_bytes() for path in directory.glob("*.json*")}
-    try:
-        yield
-    except (BadUsageError, RunFailedError, NoDeviceError, OSError, KeyboardInterrupt):
-        log, checkpoints = directory / "metrics.jsonl", directory / "checkpoints"
-        if is_new and not log.exists() and not checkpoints.exists():
-            shutil.rmtree(directory)
-        if not is_new and before.get(log, b"").startswith(log.read_bytes() if log.exists() else b""):
-            for path, content in before.items():
-                path.write_bytes(content)
-        raise
-
-
-@contextlib.contextmanager
-def _lock(directory: Path):
-    """Two processes never write into one folder; the lock of a process that died does not hold."""
-    lock = filelock.FileLock(directory / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise BadUsageError(f"another process is running in {directory}: wait for it, or name another folder") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _make_directory(name: str, out: Path | None) -> Path:
-    directory = out or Path("runs") / name
-    try:
-        if out is None:
-            return _make_new_directory(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        taken = any(directory.iterdir())
-        if not taken:
-            (directory / ".lock").touch()
-    except OSError as error:
-        raise BadUsageError(
-            f"cannot write into the folder {directory} ({error.strerror}): name another with --out"
-        ) from error
-    if taken:
-        raise BadUsageError(f"{directory} is there already: name another folder with --out, or remove it")
-    return directory
-
-
-def _make_new_directory(parent: Path) -> Path:
-    """Named after the time, and a number where a run of the same second has taken that."""
-    stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    for name in itertools.chain([stamp], (f"{stamp}_{number}" for number in itertools.count(2))):
-        with contextlib.suppress(FileExistsError):
-            (parent / name).mkdir(parents=True)
-            return parent / name
-    raise AssertionError("unreachable: there is always a next number")
-
-
-def _write_json(path: Path, content: dict):
+def write_json(path: Path, content: dict[str, Any]):
+    """The content as a file: whoever reads finds all of it or none."""
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=2, default=str, allow_nan=False) + "\n")
-    part.replace(path)  # whoever reads finds all of it or none
-
-
-def _stderr() -> rich.console.Console:
-    return rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-class _Printer(logging.Handler):
-    """Prints a message as it is, on lines as long as they are."""
-
-    def __init__(self, console: rich.console.Console):
-        super().__init__()
-        self._console = console
-
-    def emit(self, record):
-        """Above a progress bar, where there is one."""
-        self._console.print(record.getMessage(), markup=False)
-
-
-def _log_to(console: rich.console.Console):
-    """What jaxnn's rooms have to say goes to the terminal."""
-    logger = logging.getLogger("jaxnn")
-    logger.handlers = [_Printer(console)]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False  # TFDS brings a handler of its own to the root
-
-
-def _print_summary(summary: dict[str, Any]):
-    table = rich.table.Table(show_header=False, box=None)
-    for name, value in summary.items():
-        table.add_row(rich.markup.escape(name), f"{value:.6g}" if isinstance(value, float) else str(value))
-    rich.console.Console(highlight=False).print(table)
+    part.write_text(to_json(content, indent=2) + "\n")
+    part.replace(path)

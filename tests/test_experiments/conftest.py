@@ -1,0 +1,71 @@
+"""Experiments at toy size, in this process: what each leaves, and that it keeps the contract of all."""
+
+import contextlib
+import io
+import json
+import runpy
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_experiment(name, *arguments):
+    """As `python -m experiments NAME ...` does it: what it printed; SystemExit where that ends so."""
+    out, errors = io.StringIO(), io.StringIO()
+    argv, sys.argv = sys.argv, [name, *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+            runpy.run_path(str(ROOT / "experiments" / f"{name}.py"), run_name="__main__")
+    finally:
+        sys.argv = argv
+    return SimpleNamespace(out=out.getvalue(), err=errors.getvalue())
+
+
+def read_run(folder):
+    """What a run has left."""
+    rows = folder / "metrics.jsonl"
+    return SimpleNamespace(
+        folder=folder,
+        config=json.loads((folder / "config.json").read_text()),
+        environment=json.loads((folder / "environment.json").read_text()),
+        summary=json.loads((folder / "summary.json").read_text()),
+        rows=[json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else [],
+    )
+
+
+def keeps_the_contract(name, folder, printed):
+    """Asserts what users of every experiment rely on; what it has left."""
+    run = read_run(folder)
+    assert run.config["experiment"] == name
+    assert run.config["seed"] == 3
+    assert all(value is None or isinstance(value, int | float | str) for value in run.summary.values())
+    assert [line.split()[0] for line in printed.out.splitlines()] == list(run.summary)
+    assert run.environment["devices"]
+    figures = list((folder / "figures").iterdir())
+    assert figures
+    assert all(figure.read_bytes().startswith(b"\x89PNG") for figure in figures)
+    for said in (f"results in {folder}", *(f"picture: {figure}" for figure in figures), "expect: "):
+        assert said in printed.err
+    return run
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory):
+    """A function: runs an experiment at toy size, in a new folder, and checks the contract; what it has left."""
+
+    def run(name, *arguments):
+        folder = tmp_path_factory.mktemp(name) / "run"
+        printed = run_experiment(name, "--quick", "--seed", 3, *arguments, "--out", folder)
+        return keeps_the_contract(name, folder, printed)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def three_nets(toy_run):
+    """A toy run of mnist_cnn with the seeds 3, 4 and 5."""
+    return toy_run("mnist_cnn", "--num-seeds", 3)
