@@ -178,7 +178,7 @@ def network(neurons: Sequence[np.ndarray], edges: Sequence[np.ndarray], *, title
     return figure
 
 
-def classified(images, labels, probs, class_names: Sequence[str], *, shown: Sequence[int]) -> Figure:
+def classified(images, labels, probs, class_names: Sequence[str], *, shown: Values) -> Figure:
     """The images `shown`, titled with their labels; mistakes in red, with what was read and the label's probability.
 
     images [examples, height, width, 1], labels [examples], probs [examples, classes].

@@ -27,7 +27,7 @@ def image_grid(
     titles: Sequence[str],
     *,
     num_columns: int = 10,
-    wrong: Sequence[bool] | None = None,
+    wrong: Sequence[bool] | Values | None = None,
     signed: bool = False,
     size: float = 1.0,
 ) -> Figure:
