@@ -4,11 +4,14 @@ import contextlib
 import io
 import json
 import runpy
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
+from jaxnn.lab.run import Run
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,3 +72,31 @@ def toy_run(tmp_path_factory):
 def three_nets(toy_run):
     """A toy run of mnist_cnn with the seeds 3, 4 and 5."""
     return toy_run("mnist_cnn", "--num-seeds", 3)
+
+
+@pytest.fixture(scope="session")
+def interrupted_and_resumed(tmp_path_factory):
+    """A function: the toy run of an experiment, stopped by SIGTERM after its first chunk, resumed; what it has left."""
+
+    def run(name, *arguments):
+        folder = tmp_path_factory.mktemp(name) / "run"
+        save = Run._save
+
+        def save_and_stop(self, *state):
+            save(self, *state)
+            signal.raise_signal(signal.SIGTERM)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
+            patch.setattr(Run, "_save", save_and_stop)
+            run_experiment(name, "--quick", "--seed", 3, *arguments, "--out", folder)
+        assert len(list((folder / "checkpoints").iterdir())) == 1
+        run_experiment(name, "--resume", folder)
+        return read_run(folder)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def without_seconds():
+    """A function: of a summary, all but its wall times."""
+    return lambda summary: {name: value for name, value in summary.items() if not name.endswith("_seconds")}
