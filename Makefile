@@ -3,9 +3,13 @@ PYTHON ?= $(or $(shell cat .venv/.python 2>/dev/null),python3)
 EXTRA ?= $(shell cat .venv/.extra 2>/dev/null)
 BIN := .venv/bin
 READY := .venv/.ready
-UV_INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 FAIL = { echo "jaxnn:$(1)" >&2; exit 1; }
-NO_PACKAGES = cannot fetch the packages (no network, or an index that lacks one); its own words are in setup.log
+# uv is fast, but knows neither pip's settings nor, on its own, the system's certificates: what it cannot fetch, pip tries
+UV = UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
+PIP = $(BIN)/pip install --quiet --retries 1
+REASON = $$({ grep -m 1 -iE 'certificate|connection|refused|timed out|no space|no matching' setup.log || tail -n 1 setup.log; } | sed 's/^ *//')
+NO_PACKAGES = cannot install the packages: $(REASON) (setup.log has all)
+INSTALL = { $(UV) $(1) || { echo "uv failed, now pip" && $(PIP) $(1); }; } >setup.log 2>&1 || $(call FAIL, $(NO_PACKAGES))
 
 ifneq ($(filter-out cuda tpu,$(EXTRA)),)
 $(error jaxnn: there is no EXTRA=$(EXTRA): cuda or tpu)
@@ -37,9 +41,9 @@ $(READY): pyproject.toml requirements.lock
 	  $(call FAIL, $(PYTHON) lacks the venv module: install it (Debian and Ubuntu: apt install python3-venv) or name another with PYTHON=)
 	@echo "jaxnn: making .venv with $$($(PYTHON) --version) ..."
 	@$(PYTHON) -m venv $(CLEAR) .venv 2>setup.log || $(call FAIL, cannot make .venv; the reason is in setup.log)
-	@$(BIN)/pip install -q --retries 1 -c requirements.lock uv >setup.log 2>&1 || $(call FAIL, $(NO_PACKAGES))
-	@$(UV_INSTALL) -r requirements.lock $(if $(strip $(EXTRA)),".[$(EXTRA)]") >setup.log 2>&1 || $(call FAIL, $(NO_PACKAGES))
-	@$(UV_INSTALL) --no-deps --no-build-isolation -e . >setup.log 2>&1 || $(call FAIL, $(NO_PACKAGES))
+	@$(PIP) -c requirements.lock uv >setup.log 2>&1 || $(call FAIL, $(NO_PACKAGES))
+	@$(call INSTALL, -r requirements.lock $(if $(strip $(EXTRA)),".[$(EXTRA)]"))
+	@$(call INSTALL, --no-deps --no-build-isolation -e .)
 	@rm -f setup.log && echo '$(PYTHON)' >.venv/.python && echo '$(EXTRA)' >.venv/.extra && touch $@
 
 experiment: $(READY)  ## run one: make experiment NAME=mnist_cnn ARGS="--epochs 3"
@@ -71,7 +75,7 @@ format: $(READY)  ## format the code and mend what the linter can mend
 	@$(BIN)/ruff check --fix --quiet --output-format concise . ; $(BIN)/ruff format --quiet .
 
 lock: $(READY)  ## solve requirements.lock anew from pyproject.toml, for every Python and platform at once
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev \
+	@UV_SYSTEM_CERTS=1 $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev \
 	  --no-annotate --no-header pyproject.toml -o requirements.lock
 
 clean:  ## remove .venv and what the tools left (runs/ stays)
