@@ -23,7 +23,9 @@ SECTIONS = {  # of the deck: of each experiment its pictures, and what each show
         "linear_regression": {
             "plane": "The linear neuron y = 2x₁ + 8x₂: a plane that rises along its weight vector (page 4).",
             "descent": "Gradient descent and mini-batches reach the weights of the closed form (page 3).",
-            "penalties": "What ridge and lasso make of the weights as their penalty grows.",
+        },
+        "ridge_and_lasso": {
+            "penalties": "What ridge and lasso make of the weights of a real table as their penalty grows.",
         },
         "logistic_regression": {
             "boundary": "The logistic neuron's boundary is straight (pages 4 and 6).",
@@ -62,6 +64,9 @@ SECTIONS = {  # of the deck: of each experiment its pictures, and what each show
         "function_fitting": {
             "fits": "Three functions, and nets with 3, 6 and 12 neurons: median seeds, with their points (page 17).",
             "errors": "Training errors of all seeds, and those of the deck's own library.",
+        },
+        "mentat": {
+            "fits": "The same as the deck's library mentat does it: small steps, and weights that begin nearly at 0.",
         },
     },
     "6 Handwritten digits": {
@@ -102,7 +107,7 @@ SECTIONS = {  # of the deck: of each experiment its pictures, and what each show
         },
         "overfitting": {
             "learning_curves": "Losses on the training digits and on others (page 20).",
-            "test_set": "What each cure is worth: a dot for each of ten nets, a bar at their median.",
+            "test_set": "What each regularizer is worth: a dot for each of ten nets, a bar at their median.",
         },
         "optimizers": {
             "learning_rates": "Every optimizer has a best learning rate, and a range that works (page 20).",

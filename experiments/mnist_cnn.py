@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from pydantic import Field, model_validator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from jaxnn import augment, cnn, losses, metrics, training
@@ -42,19 +42,13 @@ class Config:
     optimizer: training.OptimizerName = "adam"  # how a step follows from the gradient
     learning_rate: Rate = 0.005  # highest of one cycle; for sgd 1, rmsprop 0.002, muon 0.01, momentum 0.1
     l2: Penalty = 0.0  # times the sum of squared weights, in the loss
-    batch_size: Count = 50  # images per step
+    batch_size: Annotated[int, Field(ge=1, le=1000)] = 50  # images per step
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 6  # passes over the training images
     eval_every: Count = 550  # steps between two evaluations on the 5,000 validation images
-    num_train: Annotated[int, Field(ge=1, le=55_000)] = 55_000  # train on the first so many images
+    num_train: Annotated[int, Field(ge=1000, le=55_000)] = 55_000  # train on the first so many images
     data_dir: DataDir = None  # data folder; None is $JAXNN_DATA_DIR, else ~/.cache/jaxnn
     seed: Seed = 0  # of the first net
     num_seeds: NumSeeds = 1  # nets to train; the others take the seeds that follow
-
-    @model_validator(mode="after")
-    def _has_a_batch(self):
-        if self.batch_size > self.num_train:
-            raise ValueError(f"--batch-size must be at most --num-train {self.num_train}, not {self.batch_size}")
-        return self
 
     @property
     def num_steps(self) -> int:
@@ -100,10 +94,12 @@ def train(config: Config, run: Run, data: datasets.Splits):
     chunks = run.chunks(nets, config.num_steps, every=config.eval_every, unit="images", per_step=size)
     for step, num_steps in chunks:
         chunks.state, steps = train_nets(training.replicate(chunks.state, mesh), examples, num_steps)
-        if not (chunks.state.step == step).any():
+        finite = chunks.state.step == step
+        if not finite.any():
             raise RunFailedError(f"all nets diverged before step {step}: give a lower --learning-rate")
         accuracies = metrics.accuracies(predict(model, chunks.state, validation.inputs), validation.targets)
-        run.log_seeds(config.seed, step=step, train_loss=steps["loss"].mean(axis=1), validation_accuracy=accuracies)
+        columns = {"train_loss": steps["loss"].mean(axis=1), "validation_accuracy": accuracies}
+        run.log_seeds(config.seed, step=step, **{name: jnp.where(finite, c, jnp.nan) for name, c in columns.items()})
     return model, chunks.state
 
 
@@ -123,7 +119,9 @@ def draw(run: Run, test, probs, class_names):
     run.save_figure("learning_curves", plots.lines(curves, xlabel="step"))
     labels, predictions = np.asarray(test.targets), probs.argmax(axis=-1)
     counts = metrics.confusion_matrix(np.tile(labels, len(probs)), predictions.ravel(), num_classes=10)
-    run.save_figure("confusion_matrix", plots.confusion(counts, class_names, title=f"test images, {len(probs)} nets"))
+    run.save_figure(
+        "confusion_matrix", plots.confusion(counts, class_names, title=f"10,000 test images, nets: {len(probs)}")
+    )
     wrong = predictions[0] != labels
     some = np.sort(np.concatenate([np.flatnonzero(wrong)[:10], np.flatnonzero(~wrong)[:50]]))
     worst = np.lexsort((probs[0, np.arange(len(labels)), labels], ~wrong))[: min(30, wrong.sum())]
