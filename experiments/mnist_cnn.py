@@ -10,7 +10,6 @@ Expect: test accuracy 99.59 % ± 0.01 % (mean ± sd of 5 seeds), 44 s of trainin
 Time:   50 s
 """
 
-import functools
 from typing import Annotated, Literal
 
 import jax
@@ -84,7 +83,7 @@ def train(config: Config, run: Run, data: datasets.Splits):
     model, optimizer, nets = make_nets(config)
     loss_fn, mesh = make_loss(config, model), training.batch_mesh(config.batch_size)
 
-    @functools.partial(jax.jit, static_argnames="num_steps")
+    @jax.jit(static_argnames="num_steps")
     def train_nets(nets, examples, num_steps):
         sizes = {"batch_size": config.batch_size, "num_steps": num_steps}
         return lax.map(lambda net: training.train_steps(net, examples, loss_fn, optimizer, **sizes, mesh=mesh), nets)
@@ -103,7 +102,7 @@ def train(config: Config, run: Run, data: datasets.Splits):
     return model, chunks.state
 
 
-@functools.partial(jax.jit, static_argnames="model")
+@jax.jit(static_argnames="model")
 def predict(model, nets, images):
     """The logits [nets, images, 10] of every net for every image."""
 
