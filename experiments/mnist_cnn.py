@@ -89,11 +89,10 @@ def train(config: Config, run: Run, data: datasets.Splits):
         return lax.map(lambda net: training.train_steps(net, examples, loss_fn, optimizer, **sizes, mesh=mesh), nets)
 
     examples, validation = training.replicate((data.train, data.validation), mesh)
-    size = config.num_seeds * config.batch_size
-    chunks = run.chunks(nets, config.num_steps, every=config.eval_every, unit="images", per_step=size)
+    chunks = run.chunks(nets, config.num_steps, every=config.eval_every, per_step=config.num_seeds)
     for step, num_steps in chunks:
         chunks.state, steps = train_nets(training.replicate(chunks.state, mesh), examples, num_steps)
-        finite = chunks.state.step == step
+        finite = chunks.state.step == step  # a net that has diverged stays behind
         if not finite.any():
             raise RunFailedError(f"all nets diverged before step {step}: give a lower --learning-rate")
         accuracies = metrics.accuracies(predict(model, chunks.state, validation.inputs), validation.targets)
@@ -114,7 +113,8 @@ def predict(model, nets, images):
 
 def draw(run: Run, test, probs, class_names):
     """Learning curves of all nets; images and the worst mistakes of the first; what is taken for what."""
-    curves = {name: {"": plots.by_seed(run.read_log(), "step", name)} for name in ("train_loss", "validation_accuracy")}
+    titles = {"train_loss": "training loss", "validation_accuracy": "validation accuracy"}
+    curves = {title: {"": plots.by_seed(run.read_log(), "step", name)} for name, title in titles.items()}
     run.save_figure("learning_curves", plots.lines(curves, xlabel="step"))
     labels, predictions = np.asarray(test.targets), probs.argmax(axis=-1)
     counts = metrics.confusion_matrix(np.tile(labels, len(probs)), predictions.ravel(), num_classes=10)
@@ -123,7 +123,7 @@ def draw(run: Run, test, probs, class_names):
     )
     wrong = predictions[0] != labels
     some = np.sort(np.concatenate([np.flatnonzero(wrong)[:10], np.flatnonzero(~wrong)[:50]]))
-    worst = np.lexsort((probs[0, np.arange(len(labels)), labels], ~wrong))[: min(30, wrong.sum())]
+    worst = np.lexsort((probs[0, np.arange(len(labels)), labels], ~wrong))[:30]
     for name, shown in (("predictions", some), ("worst_mistakes", worst)):
         run.save_figure(name, diagrams.classified(test.inputs, labels, probs[0], class_names, shown=shown))
 
