@@ -135,6 +135,12 @@ def by_seed(rows: Sequence[Mapping], x: str, y: str) -> tuple[np.ndarray, np.nda
     return np.array(xs), np.array([[values.get((seed, at)) for at in xs] for seed in seeds], float)
 
 
+def by_kind(rows: Sequence[Mapping], kind: str, x: str, y: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """For each value of the column `kind`, what `by_seed` makes of its rows."""
+    kinds = dict.fromkeys(row[kind] for row in rows)
+    return {name: by_seed([row for row in rows if row[kind] == name], x, y) for name in kinds}
+
+
 def lines(
     panels: Mapping[str, Mapping[str, tuple]],
     *,
@@ -143,10 +149,12 @@ def lines(
     ylabel: str = "",
     log: str = "",
     share_y: bool = False,
+    all_runs: bool = False,
 ) -> Figure:
     """A panel per title, in it a line (x, y) per label; `log` names the axes, of "xy", that are logarithmic.
 
-    Of y [runs, len(x)], the mean is drawn, ± one standard deviation shaded. With `share_y`, all panels have one scale.
+    Of y [runs, len(x)], the mean is drawn, ± one standard deviation shaded; with `all_runs`, only where each has a
+    finite value. With `share_y`, all panels have one scale.
     """
     figure, axes = make_panels(len(panels), num_columns=num_columns, size=(5.0, 3.4))
     for axis, (title, content) in zip(axes, panels.items(), strict=True):
@@ -154,6 +162,8 @@ def lines(
             axis.sharey(axes[0])
         for label, (x, y) in content.items():
             y = np.ma.masked_invalid(np.atleast_2d(np.asarray(y)))
+            if all_runs:
+                y = np.ma.mask_cols(y)
             mean = y.mean(axis=0)
             (line,) = axis.plot(x, mean, label=label, marker="o" if len(mean) == 1 else None)
             if len(y) > 1:
@@ -201,7 +211,7 @@ def level_bend(x1, x2, values, *, level: float) -> float | None:
 
 
 def spread(
-    panels: Mapping[str, Mapping[str, np.ndarray]],
+    panels: Mapping[str, Mapping[str, Values]],
     *,
     ylabel: str,
     scale: str = "linear",

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from experiments import overfitting
+
+ARGUMENTS = "--regularizers", "early_stopping", "all", "all", "--epochs", 35  # beside nothing, always
+
+
+@pytest.fixture(scope="module")
+def toy(toy_run):
+    return toy_run("overfitting", *ARGUMENTS)
+
+
+def test_nets_fit_their_own_digits_better_than_others(toy):
+    assert toy.summary["nothing_gap"] == pytest.approx(0.25, abs=0.1)
+
+
+def test_resumes_bit_for_bit(toy, interrupted_and_resumed, without_seconds):
+    again = interrupted_and_resumed("overfitting", *ARGUMENTS)
+    assert again.rows == toy.rows
+    assert without_seconds(again.summary) == without_seconds(toy.summary)
+
+
+def test_nets_stop_early_and_have_learned_until_then_as_without(toy):
+    """Few digits are soon learned by heart; then the loss on others rises."""
+    rows = {name: [row for row in toy.rows if row["regularizer"] == name] for name in ("nothing", "early_stopping")}
+    for seed in (3, 4):
+        without, stopping = ([row["validation_loss"] for row in rows[name] if row["seed"] == seed] for name in rows)
+        last = int(np.argmin(without)) + overfitting.PATIENCE
+        assert 1 <= last < len(without) - 1
+        assert stopping == [*without[: last + 1], *[None] * (len(without) - last - 1)]
+    assert toy.summary["early_stopping_test_loss"] < toy.summary["nothing_test_loss"]
+
+
+def test_compares_seed_by_seed():
+    def ends(train_accuracies, test_losses, test_accuracies):
+        return {
+            "train_accuracy": np.array(train_accuracies),
+            "test_loss": np.array(test_losses),
+            "test_accuracy": np.array(test_accuracies),
+        }
+
+    nothing = ends([1.0, 1.0], [0.5, 0.7], [0.8, 0.9])
+    summary = overfitting.summarize({"nothing": nothing, "early_stopping": ends([0.9, 0.95], [0.3, 0.4], [0.85, 0.9])})
+    assert summary["nothing_gap"] == pytest.approx(0.15)
+    assert summary["early_stopping_gap"] == pytest.approx(0.05)
+    assert summary["early_stopping_gain"] == pytest.approx(0.025)
+    assert summary["early_stopping_gain_sd"] == pytest.approx(0.05 / 2**0.5)
+    assert summary["early_stopping_test_loss"] == pytest.approx(0.35)
+    assert summary["early_stopping_loss_gain"] == pytest.approx(0.25)
+    assert summary["nothing_test_accuracy_sd"] == pytest.approx(0.1 / 2**0.5)
