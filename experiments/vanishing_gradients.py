@@ -1,10 +1,9 @@
 """Deep networks: which gradients vanish or explode, and which networks learn at all.
 
-The deck (page 20) names vanishing and exploding gradients as what makes deep networks hard to train, and as cures the
-initialisation, ReLU and batch normalisation. Here networks of 2 to 50 hidden layers learn digits for 240 steps: three
-activation functions, three initialisations, with and without batch normalisation, each at the best of a few learning
-rates: that is chosen on 1,000 validation images, and the accuracies are those on 1,000 others. A network has learned
-if it reads 80 % of these; with more steps, deeper ones do.
+The deck (page 20) names vanishing and exploding gradients as what makes deep networks hard to train, and the
+initialisation, ReLU and batch normalisation as what helps. Here networks of 2 to 50 hidden layers learn digits for 240
+steps, each at the best of a few learning rates, chosen on 1,000 validation images; the accuracies are those on 1,000
+others. A network has learned if it reads 80 % of these; with more steps, deeper ones do.
 
 Run:    make experiment NAME=vanishing_gradients
 
@@ -16,281 +15,135 @@ Time:   2 min 33 s
 
 import functools
 import itertools
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
-from jaxtyping import Array
+from jax.nn.initializers import glorot_normal, he_normal, normal
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from jaxnn import backprop, layers, losses, metrics, models, training
-from jaxnn.lab import datasets, plots
-from jaxnn.lab.config import require, require_seeds
-from jaxnn.lab.run import Run, mean_and_sd, start
+from jaxnn import layers, losses, metrics, models, training
+from jaxnn.lab import datasets, diagrams, plots
+from jaxnn.lab.config import DataDir, NumSeeds, Rate, Seed
+from jaxnn.lab.run import Run, mean_and_sd
+from jaxnn.lab.start import start
 
-ACTIVATIONS = {"logistic": backprop.LOGISTIC, "tanh": backprop.TANH, "ReLU": backprop.RELU}
-INITIALISATIONS = {  # the deviation of a normal weight from its numbers of inputs and outputs
-    "naive": lambda fan_in, fan_out: 0.01,
-    "Glorot": lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5,
-    "He": lambda fan_in, fan_out: (2 / fan_in) ** 0.5,
-}
-SCALE = 2.0**60  # of the loss, so that small gradients are not 0 in float32
-SMALLEST = 1e-45  # gradients below are drawn as this
-NUM_PROBES = 100  # images on which gradients are measured
+ACTIVATIONS = {"logistic": jax.nn.sigmoid, "tanh": jnp.tanh, "ReLU": jax.nn.relu}
+INITIALISATIONS = {"naive": normal(0.01), "Glorot": glorot_normal(), "He": he_normal()}
+KINDS = list(itertools.product(ACTIVATIONS, INITIALISATIONS))
+TITLES = "without batch normalisation", "with batch normalisation"
 
 
 @dataclass(frozen=True)
 class Config:
-    """Networks and their trainings."""
+    """The networks and their training."""
 
-    depths: tuple[int, ...] = (2, 5, 10, 20, 50)  # hidden layers
-    width: int = 40  # neurons of each hidden layer
-    learning_rates: tuple[float, ...] = (0.1, 0.01, 0.001)  # each net's is the best of them, on validation images
-    num_steps: int = 240  # of each training: 50 images each, momentum 0.9
-    data_dir: Path | None = None  # data folder; None is $JAXNN_DATA_DIR, else ~/.cache/jaxnn
-    seed: int = 0  # of the first net of each kind
-    num_seeds: int = 3  # nets of each kind; the others take the seeds that follow
-
-    def __post_init__(self):
-        """Refuses what cannot be."""
-        depths, rates = self.depths, self.learning_rates
-        fits = bool(depths) and all(2 <= depth <= 100 for depth in depths) and len(set(depths)) == len(depths)
-        require(self, "depths", fits, "in 2 ... 100, at least one, all different")
-        fits = bool(rates) and all(0 < rate <= 10 for rate in rates) and len(set(rates)) == len(rates)
-        require(self, "learning_rates", fits, "in (0, 10], at least one, all different")
-        require(self, "width", 2 <= self.width <= 1000, "in 2 ... 1000")
-        fits = 3 <= self.num_steps < 100_000 and self.num_steps % 3 == 0
-        require(self, "num_steps", fits, "a multiple of 3 below 100000")
-        require_seeds(self, most=100)
+    depths: Annotated[tuple[Annotated[int, Field(ge=1, le=100)], ...], Field(min_length=1)] = (2, 5, 10, 20, 50)
+    learning_rates: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.1, 0.01, 0.001)  # each net's is the best
+    num_steps: Annotated[int, Field(ge=3, le=99_999, multiple_of=3)] = 240  # on 50 images each, with momentum 0.9
+    data_dir: DataDir = None  # data folder; None is $JAXNN_DATA_DIR, else ~/.cache/jaxnn
+    seed: Seed = 0  # of the first net of each kind
+    num_seeds: NumSeeds = 3  # nets of each kind; the others take the seeds that follow
 
 
-def flatten(images):
-    """Images [number, 28, 28, 1] as inputs [number, 784] of mean 0 and deviation 1."""
-    return (images.reshape(len(images), -1) / 255 - 0.1307) / 0.3081
+def train_net(config: Config, depth: int, batch_norm: bool, data, kind, learning_rate, key):
+    """Of a net of KINDS[kind], accuracies on both halves of the validation images, 0 if it diverged, and gradients."""
+    activation, initialisation = jnp.divmod(kind, len(INITIALISATIONS))
+    model = models.mlp(
+        [40] * depth,
+        10,
+        activation=lambda v: jax.lax.select_n(activation, *(f(v) for f in ACTIVATIONS.values())),
+        weight_init=lambda *args: jax.lax.select_n(initialisation, *(init(*args) for init in INITIALISATIONS.values())),
+        batch_norm=batch_norm,
+    )
+    model = models.preprocess(lambda images: (layers.flatten_pixels(images) - 0.1307) / 0.3081, model)  # mean 0, sd 1
+    optimizer = optax.sgd(learning_rate, momentum=0.9)
 
-
-class Setting(NamedTuple):
-    """What one net of a program differs in from the others."""
-
-    activation: Array  # place in ACTIVATIONS
-    initialisation: Array  # place in INITIALISATIONS
-    learning_rate: Array
-    key: Array
-
-
-def all_settings(config: Config) -> Setting:
-    """Every activation function, initialisation, learning rate and seed, in this order."""
-    seeds = range(config.seed, config.seed + config.num_seeds)
-    axes = range(len(ACTIVATIONS)), range(len(INITIALISATIONS)), config.learning_rates, seeds
-    activations, initialisations, rates, seeds = map(jnp.array, zip(*itertools.product(*axes), strict=True))
-    return Setting(activations, initialisations, rates, jax.vmap(jax.random.key)(seeds))
-
-
-def make_model(config: Config, depth: int, batch_norm: bool, setting: Setting) -> models.Model:
-    """So many equal hidden layers, as a scan over their stacked parameters: 50 compile as fast as 2."""
-
-    def draw(key, shape, dtype):
-        deviations = jnp.array([deviation(*shape) for deviation in INITIALISATIONS.values()], dtype)
-        return deviations[setting.initialisation] * jax.random.normal(key, shape, dtype)
-
-    def init(key, inputs):
-        first_key, last_key, *hidden_keys = jax.random.split(key, depth + 1)
-        width = config.width
-        params = {
-            "first": layers.init_dense(first_key, inputs.shape[-1], width, weight_init=draw),
-            "hidden": jax.vmap(lambda key: layers.init_dense(key, width, width, weight_init=draw))(
-                jnp.stack(hidden_keys)
-            ),
-            "last": layers.init_dense(last_key, width, 10, weight_init=draw),
-        }
-        norm = layers.init_batch_norm(width)
-        norms = jax.tree.map(lambda leaf: jnp.stack([leaf] * (depth - 1)), norm)
-        for name, (norm_params, _) in (("first", norm), ("hidden", norms)):
-            params[name]["batch_norm"] = norm_params
-        return params, {"first": norm[1], "hidden": norms[1]}
-
-    def apply(params, state, inputs, key=None):
-        def layer(inputs, params_and_state):
-            params, state = params_and_state
-            v = layers.dense(params, inputs)
-            if batch_norm:
-                v, state = layers.batch_norm(params["batch_norm"], state, v, training=key is not None)
-            outputs = [activation.f(v) for activation in ACTIVATIONS.values()]
-            return lax.select_n(setting.activation, *outputs), state
-
-        outputs, first = layer(inputs, (params["first"], state["first"]))
-        outputs, hidden = lax.scan(layer, outputs, (params["hidden"], state["hidden"]))
-        return layers.dense(params["last"], outputs), {"first": first, "hidden": hidden}
-
-    return models.Model(init, apply)
-
-
-class Outcome(NamedTuple):
-    """What came of a net: its accuracy on each half of the validation images, 0 if it has diverged; its gradients.
-
-    These are norms [4, hidden layers] of the weights of each layer, at the start and after each third of the training,
-    times SCALE.
-    """
-
-    chosen_by: plots.Values  # on the first half
-    reported: plots.Values  # on the second half
-    norms: plots.Values
-
-
-def norm(weight):
-    """The square root of the sum of squares, also where these would be too small or too large for float32."""
-    largest = jnp.maximum(jnp.abs(weight).max(), jnp.finfo(weight.dtype).tiny)
-    return largest * jnp.linalg.norm(weight / largest)
-
-
-def train_net(config: Config, depth: int, batch_norm: bool, setting: Setting, train, validation) -> Outcome:
-    """From the first step to the last."""
-    model, optimizer = make_model(config, depth, batch_norm, setting), optax.sgd(setting.learning_rate, momentum=0.9)
-    probes = jax.tree.map(lambda leaf: leaf[:NUM_PROBES], validation)
-
-    def loss_fn(params, state, batch, keys):
-        logits, state = model.apply(params, state, flatten(batch.inputs), keys)
+    def loss_fn(params, state, batch, key):
+        logits, state = model.apply(params, state, batch.inputs, key)
         return losses.softmax_cross_entropy(logits, batch.targets), state
 
-    def gradient_norms(net):  # times SCALE
-        keys = jax.random.split(net.key, NUM_PROBES)  # as in training; no number is drawn
-        gradient = jax.grad(lambda params: SCALE * loss_fn(params, net.state, probes, keys)[0].mean())(net.params)
-        return jnp.append(norm(gradient["first"]["weight"]), jax.vmap(norm)(gradient["hidden"]["weight"]))
+    def largest_gradients(net):
+        """log₁₀ of the largest of each layer: at the start, and after each third of the training."""
+        some, scale = jax.tree.map(lambda leaf: leaf[:100], data.validation), 2.0**60  # or float32 makes small ones 0
+        gradient = jax.grad(lambda params: scale * loss_fn(params, net.state, some, net.key)[0].mean())(net.params)
+        largest = jnp.stack([jnp.abs(layer["weight"]).max() for layer in gradient[:-1]])
+        return jnp.maximum(jnp.log10(largest) - jnp.log10(scale), -45)
 
-    def stretch(net, _):
-        settings = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": 50, "num_steps": config.num_steps // 3}
-        return training.train_steps(net, train, **settings)[0], gradient_norms(net)
+    def train_a_third(net, _):
+        sizes = {"batch_size": 50, "num_steps": config.num_steps // 3}
+        return training.train_steps(net, data.train, loss_fn, optimizer, **sizes)[0], largest_gradients(net)
 
-    net = training.init_train_state(setting.key, model, optimizer, flatten(train.inputs[:1]))
-    net, norms = lax.scan(stretch, net, length=3)
-    logits, _ = model.apply(net.params, net.state, flatten(validation.inputs))
-    halves = zip(jnp.split(logits, 2), jnp.split(validation.targets, 2), strict=True)
-    chosen_by, reported = (jnp.where(net.step == config.num_steps, metrics.accuracy(*half), 0) for half in halves)
-    return Outcome(chosen_by, reported, jnp.vstack([norms, gradient_norms(net)]))
+    net = training.init_train_state(key, model, optimizer, data.train.inputs[:1])
+    net, gradients = jax.lax.scan(train_a_third, net, length=3)
+    logits, _ = model.apply(net.params, net.state, data.validation.inputs)
+    halves = jax.vmap(metrics.accuracy)(logits.reshape(2, -1, 10), data.validation.targets.reshape(2, -1))
+    return jnp.where(net.step == config.num_steps, halves, 0), jnp.vstack([gradients, largest_gradients(net)])
+
+
+def train_nets(config: Config, run: Run, data):
+    """Trains all nets, and logs those of each kind at their best learning rate: all results are in the log."""
+    programs, rates = list(itertools.product(config.depths, (False, True))), jnp.array(config.learning_rates)
+    grid = jnp.arange(len(KINDS)), rates, training.seed_keys(config.seed, config.num_seeds)
+    for number, _ in run.chunks({}, len(programs), every=1, unit="nets", per_step=math.prod(map(len, grid))):
+        depth, batch_norm = programs[number - 1]
+        train = jax.vmap(functools.partial(train_net, config, depth, batch_norm, data), (None, None, 0))
+        train = jax.jit(jax.vmap(jax.vmap(train, (None, 0, None)), (0, None, None)))
+        accuracies, gradients = jax.device_get(train(*grid))  # [kinds, learning rates, seeds, ...]
+        best = accuracies[..., 0].mean(axis=2).argmax(axis=1)
+        for kind, (rate, (activation, name)) in enumerate(zip(best, KINDS, strict=True)):
+            row = {"depth": depth, "batch_norm": batch_norm, "activation": activation, "initialisation": name}
+            row |= {"learning_rate": rates[rate], "validation_accuracy": accuracies[kind, rate, :, 1]}
+            run.log_seeds(config.seed, **row, log10_gradients=gradients[kind, rate])
+
+
+def draw(config: Config, run: Run, accuracies, gradients):
+    """Who learns; of nets of one depth, the gradients of all layers, and those of the first against the last."""
+    tables = {title: accuracies[:, place].swapaxes(0, 1) for place, title in enumerate(TITLES)}
+    names = {"rows": [" ".join(kind) for kind in KINDS], "columns": config.depths}
+    run.save_figure("who_learns", diagrams.tables(tables, **names, xlabel="hidden layers", label="validation accuracy"))
+    layer, step = np.arange(1, gradients.shape[-1] + 1), np.arange(4) * config.num_steps // 3
+    by_layer, by_step, options = {}, {}, {"num_columns": 3, "share_y": True}
+    for (place, title), (kind, (activation, name)) in itertools.product(enumerate(TITLES), enumerate(KINDS)):
+        panel, logs = f"{activation}, {title}", gradients[place, kind]
+        by_layer.setdefault(panel, {})[name] = layer, logs[:, 0]
+        by_step.setdefault(panel, {})[name] = step, logs[..., 0] - logs[..., -1]
+    run.save_figure("gradients", plots.lines(by_layer, xlabel="layer", ylabel="log₁₀ of largest gradient", **options))
+    figure = plots.lines(by_step, xlabel="step", ylabel="log₁₀ of first / last hidden layer's", **options)
+    run.save_figure("gradients_in_training", figure)
+
+
+def signal_ratio(key, initialisation: str, activation):
+    """By how much each of ten layers multiplies the mean square of its inputs: 1 where the initialisation fits."""
+    outputs = jnp.ones(500)
+    for layer_key in jax.random.split(key, 10):
+        outputs = activation(outputs @ INITIALISATIONS[initialisation](layer_key, (500, 500)))
+    return jnp.mean(outputs**2) ** (1 / 10)
 
 
 def main(config: Config, run: Run) -> dict:
-    """Trains all networks and draws who learns, and how large the gradients are layer by layer."""
-    data = datasets.mnist(config.data_dir, num_validation=2000)
-    train, validation = jax.device_put((jax.tree.map(lambda leaf: leaf[:10_000], data.train), data.validation))
+    """Of each kind, the most hidden layers with which it learns, and what batch normalisation adds, seed by seed."""
+    data = jax.device_put(datasets.mnist(config.data_dir, num_train=10_000, num_validation=2000))
     run.record(data_sha256=datasets.SHA256["mnist"])
-    settings = all_settings(config)
-    kinds, num_nets = list(itertools.product(config.depths, (False, True))), len(settings.key)
-    axes = len(ACTIVATIONS), len(INITIALISATIONS), len(config.learning_rates), config.num_seeds
-    accuracies, norms = {}, {}
-    with run.progress(len(kinds) * num_nets, unit="nets") as report:
-        for number, (depth, batch_norm) in enumerate(kinds, 1):
-            program = jax.jit(jax.vmap(functools.partial(train_net, config, depth, batch_norm), (0, None, None)))
-            outcomes = (np.asarray(values, float) for values in program(settings, train, validation))
-            outcome = Outcome(*(values.reshape(*axes, *values.shape[1:]) for values in outcomes))
-            best = outcome.chosen_by.mean(axis=3).argmax(axis=2)
-            for row, column in np.ndindex(best.shape):
-                activation, name = list(ACTIVATIONS)[row], list(INITIALISATIONS)[column]
-                kind, rate = (depth, activation, batch_norm, name), best[row, column]
-                accuracies[kind] = outcome.reported[row, column, rate]
-                norms[kind] = outcome.norms[row, column, rate] / SCALE
-                log(run, kind, config.learning_rates[rate], accuracies[kind], norms[kind])
-            report(number * num_nets, depth=depth)
-    draw(config, run, accuracies, norms)
-    return summarize(config, accuracies) | signal_ratios(config, flatten(validation.inputs[:NUM_PROBES]))
-
-
-def log(run: Run, kind, learning_rate: float, accuracies, norms):
-    """A row for each kind of network: at its best learning rate, the accuracy and the gradients of all layers."""
-    depth, activation, batch_norm, initialisation = kind
-    logs = np.log10(np.maximum(norms, SMALLEST)).mean(axis=0)  # over the seeds
-    at_start, at_end = ([round(log, 6) if np.isfinite(log) else None for log in logs[k].tolist()] for k in (0, -1))
-    run.log(
-        depth=depth,
-        activation=activation,
-        batch_norm=batch_norm,
-        initialisation=initialisation,
-        learning_rate=learning_rate,
-        **mean_and_sd("validation_accuracy", accuracies),
-        log10_gradient_norms_at_start=at_start,
-        log10_gradient_norms_at_end=at_end,
-    )
-
-
-def label(batch_norm: bool) -> str:
-    """In titles."""
-    return "with batch normalisation" if batch_norm else "without batch normalisation"
-
-
-def shown_depth(config: Config) -> int:
-    """Hidden layers of the nets that are looked at closely."""
-    return 20 if 20 in config.depths else max(config.depths)
-
-
-def draw(config: Config, run: Run, accuracies, norms):
-    """Who learns; for 20 hidden layers, or the most, the gradients of all layers, and their ratio during training."""
-    rows = [*itertools.product(ACTIVATIONS, INITIALISATIONS)]
-    tables = {
-        label(batch_norm): np.array(
-            [[accuracies[depth, activation, batch_norm, name] for depth in config.depths] for activation, name in rows]
-        )
-        for batch_norm in (False, True)
-    }
-    figure = plots.tables(
-        tables,
-        rows=[" ".join(row) for row in rows],
-        columns=[str(depth) for depth in config.depths],
-        xlabel="hidden layers",
-        label=f"accuracy on held-out images, {config.num_seeds} nets",
-        limits=(0.1, 1.0),
-    )
-    run.save_figure("who_learns", figure)
-    depth = shown_depth(config)
-    numbers, steps = np.arange(1, depth + 1), np.arange(4) * config.num_steps // 3
-    by_layer, by_step = {}, {}
-    for batch_norm, activation in itertools.product((False, True), ACTIVATIONS):
-        title = f"{activation}, {label(batch_norm)}"
-        logs = {name: norms[depth, activation, batch_norm, name] for name in INITIALISATIONS}
-        logs = {name: np.log10(np.maximum(values, SMALLEST)) for name, values in logs.items()}
-        by_layer[title] = {name: (numbers, values[:, 0]) for name, values in logs.items()}
-        by_step[title] = {name: (steps, values[..., 0] - values[..., -1]) for name, values in logs.items()}
-    for name, panels, xlabel, ylabel in (
-        ("gradients", by_layer, "layer", "log₁₀ of the gradient's norm"),
-        ("gradients_in_training", by_step, "step", "log₁₀ of first / last hidden layer's"),
-    ):
-        figure = plots.lines(panels, num_columns=3, xlabel=xlabel, ylabel=ylabel, share_y=True)
-        run.save_figure(name, figure)
-
-
-def summarize(config: Config, accuracies) -> dict:
-    """Of each kind, the most hidden layers with which it learns: 80 % right, in the mean of its nets.
-
-    And what batch normalisation adds to the accuracy, seed by seed, of nets with `gain_depth` hidden layers.
-    """
-    depth = shown_depth(config)
-    summary: dict[str, int | float | None] = {"num_seeds": config.num_seeds, "gain_depth": depth}
-    for activation, name, batch_norm in itertools.product(ACTIVATIONS, INITIALISATIONS, (False, True)):
-        learns = [depth for depth in config.depths if accuracies[depth, activation, batch_norm, name].mean() > 0.8]
-        key = f"{activation}_{name}{'_batch_norm' if batch_norm else ''}".lower()
-        summary[f"{key}_deepest"] = max(learns, default=0)
-    for activation, name in itertools.product(ACTIVATIONS, INITIALISATIONS):
-        gains = accuracies[depth, activation, True, name] - accuracies[depth, activation, False, name]
-        summary |= mean_and_sd(f"{activation}_{name}_batch_norm_gain".lower(), gains)
+    train_nets(config, run, data)
+    rows = np.reshape(run.read_log(), (len(config.depths), 2, len(KINDS), config.num_seeds))
+    accuracies = np.vectorize(lambda row: row["validation_accuracy"])(rows)
+    place, depth = min(enumerate(config.depths), key=lambda item: abs(item[1] - 20))  # nets to be looked at closely
+    gradients = np.array([row["log10_gradients"] for row in rows[place].flat], float)
+    draw(config, run, accuracies, gradients.reshape(*rows.shape[1:], 4, depth))
+    deepest = np.where(accuracies.mean(axis=-1) > 0.8, np.reshape(config.depths, (-1, 1, 1)), 0).max(axis=0)
+    summary = {"num_seeds": config.num_seeds, "gain_depth": depth}
+    for kind, name in enumerate("_".join(names).lower() for names in KINDS):
+        summary |= {f"{name}_deepest": deepest[0, kind], f"{name}_batch_norm_deepest": deepest[1, kind]}
+        summary |= mean_and_sd(f"{name}_batch_norm_gain", accuracies[place, 1, kind] - accuracies[place, 0, kind])
+    for name, f in (("He", jax.nn.relu), ("Glorot", lambda v: v), ("naive", jnp.tanh)):
+        summary[f"{name}_signal_ratio".lower()] = signal_ratio(jax.random.key(config.seed + config.num_seeds), name, f)
     return summary
 
 
-def signal_ratios(config: Config, inputs) -> dict:
-    """By how much a layer multiplies the mean square of what reaches its neurons: 1 where the initialisation fits."""
-    ratios = {}
-    *_, own_key = jax.random.split(jax.random.key(config.seed), 3)  # the nets of this seed take the first two
-    keys = jax.random.split(own_key, 10)
-    for name, activation in (("He", backprop.RELU), ("Glorot", backprop.IDENTITY), ("naive", backprop.TANH)):
-        deviation = INITIALISATIONS[name](500, 500)
-        v = [inputs[:, :500]]
-        for key in keys:
-            v.append(activation.f(v[-1]) @ (deviation * jax.random.normal(key, (500, 500))))
-        ratios[f"{name.lower()}_signal_ratio"] = float((jnp.mean(v[-1] ** 2) / jnp.mean(v[1] ** 2)) ** (1 / 9))
-    return ratios
-
-
 if __name__ == "__main__":
-    start(Config, main, quick=Config(depths=(4,), num_steps=30, num_seeds=2))
+    start(Config, main, quick=Config(depths=(2,), num_steps=30, num_seeds=2), resumable=True)

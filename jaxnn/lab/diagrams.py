@@ -120,19 +120,13 @@ def heatmaps(panels: Mapping[str, Values], *, rows: tuple[str, Values], columns:
 
 
 def tables(
-    panels: Mapping[str, Values],
-    *,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    xlabel: str = "",
-    label: str = "",
-    limits: tuple[float, float] | None = None,
+    panels: Mapping[str, Values], *, rows: Sequence[str], columns: Sequence, xlabel: str = "", label: str = ""
 ) -> Figure:
-    """A panel per title: of values [rows, columns, runs], mean ± sd on the colour of the mean, which `limits` bound."""
+    """A panel per title: of values [rows, columns, runs], mean ± sd on the colour of the mean."""
     means = {title: np.mean(values, axis=-1) for title, values in panels.items()}
     size = 1.2 + 0.7 * len(columns), 0.9 + 0.4 * len(rows)
     figure, axes = plots.make_panels(len(panels), size=(size[0] + 2 / len(panels), size[1]), sharey=True)
-    low, high = limits or (min(map(np.min, means.values())), max(map(np.max, means.values())))
+    low, high = min(map(np.min, means.values())), max(map(np.max, means.values()))
     for axis, (title, values) in zip(axes, means.items(), strict=True):
         image = axis.imshow(values, cmap="viridis", vmin=low, vmax=high, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
@@ -192,3 +186,11 @@ def classified(images, labels, probs, class_names: Sequence[str], *, shown: Valu
         for i in shown
     ]
     return plots.image_grid(images[shown], titles, wrong=wrong)
+
+
+def race(steps, curves: Mapping[str, Values], *, target: float) -> Figure:
+    """Losses [nets, steps] of each racer, with a gap where one is not finite, and the loss that is to be reached."""
+    lines = {name: (steps, losses) for name, losses in curves.items()}
+    lines[f"target {target:g}"] = steps, np.full(len(steps), target)
+    title = f"each at its best learning rate, {len(next(iter(curves.values())))} nets"
+    return plots.lines({title: lines}, xlabel="step", ylabel="loss on validation images", log="y", all_runs=True)
