@@ -1,4 +1,4 @@
-"""Random changes of images that keep their label. What comes in from outside is 0."""
+"""Random changes of images that keep their label. Pixels that come in from outside the image are 0."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxnn.types import PRNGKey
 def random_shift(
     images: Num[Array, "batch height width channels"], key: PRNGKey, *, max_pixels: int
 ) -> Num[Array, "batch height width channels"]:
-    """Each image moved by whole pixels, up to `max_pixels` along each axis, every shift as likely."""
+    """Each image moved by up to `max_pixels` whole pixels along each axis, all shifts equally likely."""
     if max_pixels < 0:
         raise ValueError(f"random_shift: max_pixels must be 0 or more, not {max_pixels}")
     if max_pixels == 0:

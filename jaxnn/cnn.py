@@ -4,6 +4,7 @@ import functools
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Num
 
@@ -77,7 +78,7 @@ class CNN(nn.Module):
                 return x
             return nn.BatchNorm(use_running_average=not train, momentum=0.9, use_fast_variance=False)(x)
 
-        x = images / 255
+        x = jnp.asarray(images) / 255
         for channels, size in zip(self.channels, self.kernel_sizes, strict=True):
             x = Conv(channels, (size, size), padding="VALID", use_bias=not self.batch_norm)(x)
             x = nn.relu(normalise(ops.max_pool(x)))

@@ -34,7 +34,7 @@ def batch_indices(
 
     Epoch e is the permutation drawn from `fold_in(key, e)`, cut into whole batches; what is left over at its end waits
     for another epoch. Without `shuffle` the examples come as they stand, after the last again the first. A row depends
-    only on `key` and its absolute step, so that a run may be cut into stretches anywhere.
+    only on `key` and its absolute step, so that a run may be cut into chunks anywhere.
     """
     if not 1 <= batch_size <= num_examples:
         raise ValueError(f"batch_size must be in 1 ... {num_examples} (the number of examples), not {batch_size}")
@@ -74,14 +74,17 @@ class Standardizer(NamedTuple):
 def fit_standardizer(
     inputs: Float[ArrayLike, "examples features"], mask: Bool[ArrayLike, " examples"] | None = None
 ) -> Standardizer:
-    """Of the examples in `mask`, or of all; divides by their number. Features that never vary get the deviation 1."""
+    """Of the examples in `mask`, or of all; the variance is divided by their number.
+
+    A feature that never varies gets the standard deviation 1.
+    """
     inputs = jnp.asarray(inputs)
     if not jnp.issubdtype(inputs.dtype, jnp.floating):
         raise ValueError(f"fit_standardizer: the inputs must be floats, not {inputs.dtype}")
     chosen = jnp.ones(len(inputs), bool) if mask is None else jnp.asarray(mask)
     low = jnp.min(inputs, axis=0, initial=jnp.inf, where=chosen[:, None])
     high = jnp.max(inputs, axis=0, initial=-jnp.inf, where=chosen[:, None])
-    constant = low == high  # their deviation is rounding
+    constant = low == high  # where the standard deviation would be rounding
     size = jnp.where(constant, 1, jnp.maximum(jnp.abs(low), jnp.abs(high)))  # whose square may be out of range
     mean, sd = (size * moment(inputs / size, axis=0, where=chosen[:, None]) for moment in (jnp.mean, jnp.std))
     return Standardizer(mean, jnp.where(constant, 1, sd))

@@ -67,7 +67,7 @@ def default_tolerance(dtype) -> float:
 
 
 class NewtonResult(NamedTuple):
-    """The point reached, after how many steps, and whether the gradient there is as small as was asked for."""
+    """The point reached, after how many steps, and whether no component of the gradient there exceeds `tol`."""
 
     x: Float[Array, " variables"]
     num_steps: Int[Array, ""]

@@ -59,7 +59,7 @@ def largest_curvature(inputs: Float[ArrayLike, "examples features"]) -> Float[Ar
 
 
 class LassoFit(NamedTuple):
-    """`params`, after how many steps, and whether the last one was as short as was asked for."""
+    """`params`, after how many steps, and whether the last one was short enough: no longer than `tol` times W."""
 
     params: Params
     num_steps: Int[Array, ""]
@@ -84,7 +84,6 @@ def lasso(
     x, y = x - x_mean, y - y_mean
     curvature = 2 * jnp.linalg.norm(x, 2) ** 2 / len(x)
     rate = jnp.where(curvature > 0, 1 / curvature, 0)
-
     tol = default_tolerance(x.dtype) if tol is None else tol
 
     def goes_on(carry):
@@ -112,8 +111,9 @@ class LogisticFit(NamedTuple):
     """`params`, after how many Newton steps, and whether the gradient vanishes there.
 
     `separated` says that the fit has every training example on its right side. Then the loss without `l2` has no
-    minimum: it falls to 0 as the weights grow for ever, and `params` are but where the gradient fell below `tol`. (So
-    they do where the best boundary touches examples, which is not recognised: try a smaller `tol`.)
+    minimum: it falls to 0 as the weights grow for ever, and `params` are only where the gradient fell below `tol`. (The
+    weights also grow for ever where the best boundary touches examples, but that is not recognised: if they change with
+    a smaller `tol`, there is no minimum.)
     """
 
     params: Params

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -97,11 +96,9 @@ def _correlate_backward(settings, residuals, cotangent):
         return jax.vjp(lambda inputs, kernel: _correlate(inputs, kernel, settings), inputs, kernel)[1](cotangent)
 
     def by_hand(inputs, kernel, cotangent):
-        thin = np.prod(kernel.shape[:3]) < 16 and settings.groups == 1
-        kernel_gradient = _kernel_gradient_by_patches if thin else _kernel_gradient
         return (
             _input_gradient(inputs.shape, kernel, cotangent, settings),
-            kernel_gradient(inputs, kernel.shape, cotangent, settings),
+            _kernel_gradient(inputs, kernel.shape, cotangent, settings),
         )
 
     return lax.platform_dependent(*residuals, cotangent, cpu=by_hand, default=by_jax)
@@ -150,20 +147,6 @@ def _kernel_gradient(inputs, shape, cotangent, settings):
         precision=settings.precision,
     )
     return gradient.transpose(1, 2, 0, 3)
-
-
-def _kernel_gradient_by_patches(inputs, shape, cotangent, settings):
-    """One matrix product, of what each kernel pixel met: several times faster where there are few channels."""
-    zero = jnp.zeros((), inputs.dtype)
-    padded = lax.pad(inputs, zero, [(0, 0, 0), *((*pads, 0) for pads in settings.padding), (0, 0, 0)])
-    patches = []
-    for row, column in np.ndindex(*shape[:2]):
-        met = _strided(padded, 1, row * settings.dilation[0], cotangent.shape[1], settings.stride[0])
-        patches.append(_strided(met, 2, column * settings.dilation[1], cotangent.shape[2], settings.stride[1]))
-    sums = jnp.promote_types(inputs.dtype, jnp.float32)
-    product = functools.partial(jnp.einsum, precision=settings.precision, preferred_element_type=sums)
-    gradient = product("bhwk,bhwo->ko", jnp.concatenate(patches, axis=-1), cotangent)
-    return gradient.reshape(shape).astype(inputs.dtype)
 
 
 def _strided(array, axis, start, size, stride):

@@ -46,7 +46,8 @@ OPTIMIZERS: dict[OptimizerName, Callable[..., optax.GradientTransformation]] = {
 }
 """Optimizers by name (deck, pages 12 and 20), as functions of the learning rate or of its schedule.
 
-adamw, with Loshchilov and Hutter's decoupled weight decay, lets biases and scales free.
+adamw has Loshchilov and Hutter's decoupled weight decay, which leaves biases and scales free. muon is for matrices:
+all other parameters are trained by adam.
 """
 
 
@@ -149,8 +150,15 @@ def batch_mesh(batch_size: int, *, num_devices: int | None = None) -> Mesh:
 
 
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
-    """The arrays, each of them on every device of the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    """The arrays, each of them on every device of the mesh; of several processes, all must give the same arrays."""
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def put(leaf):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # which device_put takes to no other process
+            return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        return jax.device_put(leaf, everywhere)
+
+    return jax.tree.map(put, tree)
 
 
 def _spread(tree: PyTree, mesh: Mesh | None, *, axis: int = 0) -> PyTree:

@@ -1,87 +1,89 @@
-"""Prints, as JSON, how far trainings on several virtual devices are from the same training on one."""
+"""One of two processes with several devices each: how far trainings on many devices are from the same one on one.
 
+Both print, as JSON, what a training on the devices of both has come to; the first also prints the largest differences
+between parameters and states.
+"""
+
+import functools
 import json
 import sys
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 
-jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_compilation_cache_dir", sys.argv[1])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+from jaxnn import augment, cnn, losses, training
+from jaxnn.types import Batch
 
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-from jax.sharding import NamedSharding, PartitionSpec  # noqa: E402
-
-from jaxnn import augment, cnn, losses, training  # noqa: E402
-from jaxnn.types import Batch  # noqa: E402
-
-
-def make(batch_norm):
-    model = cnn.from_flax(cnn.CNN((4, 6), (5, 3), hidden_size=16, batch_norm=batch_norm, dropout=0.3))
-
-    def loss_fn(params, state, batch, keys):
-        shift_keys, noise_keys = jax.vmap(jax.random.split, (0, None), 1)(keys, 2)
-        images = augment.random_shift(batch.inputs, shift_keys, max_pixels=1)
-        logits, state = model.apply(params, state, images, noise_keys)
-        return losses.softmax_cross_entropy(logits, batch.targets), state
-
-    return model, loss_fn
+MODEL = cnn.from_flax(cnn.CNN((4,), (3,), hidden_size=8, dropout=0.3))
+OPTIMIZER = optax.sgd(0.05, momentum=0.9)
+RNG = np.random.default_rng(0)
+DATA = Batch(255 * RNG.normal(size=(48, 8, 8, 1)), RNG.integers(0, 10, 48))
 
 
-def train(num_devices, dtype, num_steps, *, batch_norm=True, micro_batch=None):
-    """Parameters and state after some steps, and the devices on which they lie."""
-    rng = np.random.default_rng(0)
-    data = Batch(jnp.asarray(rng.normal(size=(48, 16, 16, 1)), dtype), jnp.asarray(rng.integers(0, 10, 48)))
-    model, loss_fn = make(batch_norm)
-    optimizer = optax.sgd(0.05, momentum=0.9)
-    start = training.init_train_state(jax.random.key(0), model, optimizer, data.inputs[:1])
-    cast = lambda tree: jax.tree.map(lambda leaf: leaf.astype(dtype), tree)  # noqa: E731
-    params, state = cast(start.params), cast(start.state)
-    start = start._replace(params=params, state=state, opt_state=optimizer.init(params))
-    mesh = training.batch_mesh(16, num_devices=num_devices)
-    settings = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": 16, "num_steps": num_steps}
-    run = jax.jit(lambda net, data: training.train_steps(net, data, mesh=mesh, micro_batch=micro_batch, **settings))
-    net, _ = run(*jax.device_put((start, data), NamedSharding(mesh, PartitionSpec())))
-    leaves = jax.tree.leaves((net.params, net.state))
-    assert {len(leaf.sharding.device_set) for leaf in leaves} == {num_devices}
-    return np.concatenate([np.asarray(leaf).ravel() for leaf in leaves])
+def loss_fn(params, state, batch, key):
+    shift_key, noise_key = jax.random.split(key)
+    images = augment.random_shift(batch.inputs, shift_key, max_pixels=1)
+    logits, state = MODEL.apply(params, state, images, noise_key)
+    return losses.softmax_cross_entropy(logits, batch.targets), state
+
+
+def init(key):
+    """In float64, which Flax does not make by itself."""
+    net = training.init_train_state(key, MODEL, OPTIMIZER, DATA.inputs[:1])
+    params, state = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), (net.params, net.state))
+    return net._replace(params=params, state=state, opt_state=OPTIMIZER.init(params))
+
+
+def flat(leaves):
+    return np.concatenate([np.ravel(leaf.addressable_data(0)) for leaf in leaves])
+
+
+def train(num_devices, num_chunks, micro_batch=None):
+    """Parameters and states after chunks of 20 steps, with batch norm, dropout and shifts; None is without a mesh."""
+    mesh = training.batch_mesh(16, num_devices=num_devices) if num_devices else None
+    place = functools.partial(training.replicate, mesh=mesh) if mesh else lambda tree: tree
+    settings = {"batch_size": 16, "num_steps": 20, "micro_batch": micro_batch, "mesh": mesh}
+    steps = jax.jit(lambda net, data: training.train_steps(net, data, loss_fn, OPTIMIZER, **settings)[0])
+    net, data = place(START), place(DATA)
+    for _ in range(num_chunks):
+        net = steps(place(net), data)
+        leaves = jax.tree.leaves((net.params, net.state))
+        assert {len(leaf.sharding.device_set) for leaf in leaves} == {num_devices or 1}
+        yield flat(leaves)
 
 
 def evaluate(num_devices):
     """Logits of more images than fill whole batches."""
-    model, _ = make(batch_norm=True)
-    images = jax.random.normal(jax.random.key(1), (53, 16, 16, 1))
-    params, state = model.init(jax.random.key(0), images)
     mesh = training.batch_mesh(16, num_devices=num_devices)
 
-    def predict(*net):
-        return training.map_batches(lambda images: model.apply(*net, images)[0], images, batch_size=16, mesh=mesh)
+    def predict(params, state, images):
+        return training.map_batches(lambda x: MODEL.apply(params, state, x)[0], images, batch_size=16, mesh=mesh)
 
-    net = jax.device_put((params, state), NamedSharding(mesh, PartitionSpec()))
-    compiled = jax.jit(predict).lower(*net).compile()
+    arguments = training.replicate((START.params, START.state, DATA.inputs[:37]), mesh)
+    compiled = jax.jit(predict).lower(*arguments).compile()
     assert ("all-gather" in compiled.as_text()) == (num_devices > 1)  # each device has computed a part
-    return np.asarray(compiled(*net))
+    return flat([compiled(*arguments)])
 
 
-def largest_difference(*trained):
-    return max(float(np.abs(other - trained[0]).max()) for other in trained[1:])
+def difference(one, other):
+    return float(np.abs(one - other).max())
 
 
-once = [train(number, jnp.float32, 1) for number in (1, 2, 8)]
-with jax.enable_x64(True):
-    many = [train(number, jnp.float64, 100) for number in (1, 2, 8)]
-    whole, *parts = (train(1, jnp.float64, 20, batch_norm=False, micro_batch=size) for size in (None, 4, 1))
-    parts.append(train(2, jnp.float64, 20, batch_norm=False, micro_batch=4))
-    before = train(1, jnp.float64, 0)
-json.dump(
-    {
-        "evaluation": largest_difference(*(evaluate(number) for number in (1, 2, 8))),
-        "one step, float32": largest_difference(*once),
-        "100 steps, float64": largest_difference(*many),
-        "micro-batches": largest_difference(whole, *parts),
-        "moved": largest_difference(before, many[0]),
-    },
-    sys.stdout,
-)
+jax.distributed.initialize(f"127.0.0.1:{sys.argv[1]}", num_processes=2, process_id=int(sys.argv[2]))
+jax.config.update("jax_enable_x64", True)
+START = jax.device_get(jax.jit(init)(jax.random.key(0)))
+(on_all_devices,) = train(8, 1)
+found = {"devices": jax.device_count(), "processes": jax.process_count(), "trained": on_all_devices.tolist()}
+if jax.process_index() == 0:  # whose devices come first
+    alone, on_four_devices = (list(train(number, 5)) for number in (None, 4))
+    micro_batches = (np.concatenate([*train(number, 1, micro_batch=4)]) for number in (None, 2))
+    found |= {
+        "20 steps, two processes": difference(alone[0], on_all_devices),
+        "100 steps": difference(alone[-1], on_four_devices[-1]),
+        "micro-batches": difference(*micro_batches),
+        "evaluation": difference(evaluate(1), evaluate(4)),
+        "moved": difference(alone[-1], flat(jax.tree.leaves(jax.device_put((START.params, START.state))))),
+    }
+sys.stdout.write(json.dumps(found) + "\n")

@@ -8,14 +8,19 @@ from jax.test_util import check_grads
 from jaxnn import layers
 
 KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
 
 
 @pytest.mark.parametrize(("num_inputs", "num_outputs"), [(3, 2), (8, 4), (5, 30)])  # small ones are written out
 def test_dense_is_the_linear_neuron(num_inputs, num_outputs):
     params = layers.init_dense(KEY, num_inputs, num_outputs)
     assert jax.tree.map(jnp.shape, params) == {"weight": (num_inputs, num_outputs), "bias": (num_outputs,)}
-    inputs = jax.random.normal(KEY, (4, 5, num_inputs))
-    np.testing.assert_allclose(layers.dense(params, inputs), inputs @ params["weight"] + params["bias"], atol=1e-6)
+    inputs = RNG.normal(size=(4, 5, num_inputs)).astype(np.float32)
+    params["bias"] = jnp.asarray(RNG.normal(size=num_outputs), jnp.float32)
+    weight, bias = map(np.asarray, (params["weight"], params["bias"]))
+    np.testing.assert_allclose(layers.dense(params, jnp.asarray(inputs)), inputs @ weight + bias, atol=1e-6)
+    del params["bias"]
+    np.testing.assert_allclose(layers.dense(params, jnp.asarray(inputs)), inputs @ weight, atol=1e-6)
 
 
 def test_dense_in_half_precision_rounds_no_product():
@@ -24,60 +29,72 @@ def test_dense_in_half_precision_rounds_no_product():
 
 
 def test_linear_neuron_is_norm_times_norm_times_cosine(x64):
-    weight, inputs = jnp.array([2.0, 8.0]), jnp.array([3.0, -1.0])
-    cosine = jnp.cos(jnp.atan2(weight[1], weight[0]) - jnp.atan2(inputs[1], inputs[0]))
-    expected = jnp.linalg.norm(weight) * jnp.linalg.norm(inputs) * cosine + 0.5
-    params = {"weight": weight[:, None], "bias": jnp.array([0.5])}
-    np.testing.assert_allclose(layers.dense(params, inputs)[0], expected, atol=1e-12)
-    gradient = jax.grad(lambda params: layers.dense(params, inputs)[0])(params)
+    weight, inputs = np.array([2.0, 8.0]), np.array([3.0, -1.0])
+    cosine = np.cos(np.arctan2(weight[1], weight[0]) - np.arctan2(inputs[1], inputs[0]))
+    expected = np.linalg.norm(weight) * np.linalg.norm(inputs) * cosine + 0.5
+    params = {"weight": jnp.asarray(weight[:, None]), "bias": jnp.array([0.5])}
+    value, gradient = jax.jit(jax.value_and_grad(lambda params: layers.dense(params, jnp.asarray(inputs))[0]))(params)
+    np.testing.assert_allclose(value, expected, atol=1e-12)
     np.testing.assert_array_equal(gradient["weight"][:, 0], inputs)
     np.testing.assert_array_equal(gradient["bias"], [1])
 
 
 def test_dropout_keeps_the_mean_and_drops_the_share():
-    outputs = layers.dropout(jnp.ones((1000, 100)), KEY, rate=0.3)
+    outputs = np.asarray(layers.dropout(jnp.ones((1000, 100)), KEY, rate=0.3))
     assert set(np.unique(outputs)) == {0, np.float32(1 / 0.7)}
-    assert abs(float((outputs == 0).mean()) - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 1e5)
+    assert abs((outputs == 0).mean() - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 1e5)
+    assert len(np.unique(outputs, axis=0)) == 1000  # each example has noise of its own
 
 
-def test_dropout_noise_of_an_example_is_its_own():
-    keys, inputs = jax.random.split(KEY, 6), jnp.ones((6, 50))
-    together = layers.dropout(inputs, keys, rate=0.5)
-    apart = jnp.concatenate(
-        [layers.dropout(inputs[:4], keys[:4], rate=0.5), layers.dropout(inputs[4:], keys[4:], rate=0.5)]
-    )
-    np.testing.assert_array_equal(together, apart)
-    assert len(np.unique(together, axis=0)) == 6
+def test_dropout_draws_from_its_key():
+    inputs = jnp.ones((6, 50))
+    first, again, other = (layers.dropout(inputs, jax.random.key(seed), rate=0.5) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
 
 
 def test_dropout_of_nothing_is_the_identity():
-    inputs = jax.random.normal(KEY, (3, 4))
+    inputs = jnp.asarray(RNG.normal(size=(3, 4)))
     np.testing.assert_array_equal(layers.dropout(inputs, KEY, rate=0.0), inputs)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_dropout_computes_in_the_dtype_given(dtype):
+    assert layers.dropout(jnp.ones((2, 3), dtype), KEY, rate=0.5).dtype == dtype
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_is_that_of_flax(x64, training):
-    inputs = 3 + 2 * jax.random.normal(KEY, (20, 4))
+    inputs = jnp.asarray(RNG.normal(3, 2, (20, 4)))
     theirs = nn.BatchNorm(use_running_average=not training, momentum=0.9, use_fast_variance=False)
     params = {"scale": jnp.array([1.0, 2.0, 0.5, -1.0]), "bias": jnp.array([0.0, 1.0, -1.0, 3.0])}
     state = {"mean": jnp.array([1.0, 2.0, 3.0, 4.0]), "var": jnp.array([1.0, 2.0, 3.0, 4.0])}
     variables = {"params": params, "batch_stats": state}
-    expected, updated = theirs.apply(variables, inputs, mutable=["batch_stats"])
-    outputs, new_state = layers.batch_norm(params, state, inputs, training=training)
+    expected, updated = jax.jit(lambda x: theirs.apply(variables, x, mutable=["batch_stats"]))(inputs)
+    outputs, new_state = jax.jit(lambda x: layers.batch_norm(params, state, x, training=training))(inputs)
     np.testing.assert_allclose(outputs, expected, atol=1e-12)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), new_state, updated["batch_stats"])
 
 
-def test_batch_norm_begins_with_mean_0_and_deviation_1(x64):
+def test_batch_norm_begins_with_mean_0_and_variance_1(x64):
     params, state = layers.init_batch_norm(3, dtype=jnp.float64)
-    inputs = 3 + 2 * jax.random.normal(KEY, (50, 3))
-    outputs, _ = layers.batch_norm(params, state, inputs, training=True)
+    inputs = jnp.asarray(RNG.normal(3, 2, (50, 3)))
+    normalised = jax.jit(lambda x: layers.batch_norm(params, state, x, training=True)[0])
+    outputs = np.asarray(normalised(inputs))
     np.testing.assert_allclose(outputs.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(outputs.var(axis=0), 1, atol=1e-5)
-    check_grads(lambda x: layers.batch_norm(params, state, jnp.asarray(x), training=True)[0], (inputs,), order=2)
+    check_grads(normalised, (inputs,), order=2)
     unchanged, same = layers.batch_norm(params, state, inputs, training=False)
     np.testing.assert_allclose(unchanged, inputs, rtol=1e-5)
     assert same is state
+
+
+def test_flattened_pixels_are_between_0_and_1(as_users_see_it):
+    images = RNG.integers(0, 256, (3, 4, 5, 2)).astype(np.uint8)
+    for given in (images, jnp.asarray(images), images.astype(np.float32)):
+        rows = layers.flatten_pixels(given)
+        assert rows.dtype == np.float32
+        np.testing.assert_allclose(rows, images.reshape(3, 40) / 255, rtol=1e-6)
 
 
 REFUSED = [
@@ -86,7 +103,6 @@ REFUSED = [
     (lambda: layers.init_dense(KEY, 3, 2, dtype=jnp.uint8), "parameters cannot be uint8: make the inputs floats"),
     (lambda: layers.dropout(jnp.ones((2, 3)), KEY, rate=1.0), r"rate must be in \[0, 1\), not 1.0"),
     (lambda: layers.dropout(jnp.ones((2, 3)), KEY, rate=-0.1), r"rate must be in \[0, 1\), not -0.1"),
-    (lambda: layers.dropout(jnp.ones((2, 3)), jax.random.split(KEY, 3), rate=0.1), r"2 examples need.*\(3,\)"),
 ]
 
 

@@ -1,22 +1,26 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn import models
+from jaxnn import deck, layers, models
 
 KEY = jax.random.key(1)
+RNG = np.random.default_rng(1)
+
+
+def normal(*shape):
+    return jnp.asarray(RNG.normal(size=shape))
 
 
 def test_three_logistic_units_are_their_sum(x64):
     """The deck's pages 7 and 8."""
-    x1, x2 = jax.random.normal(KEY, (2, 50))
-    params = [
-        {"weight": jnp.array([[0.98, 1.8, 0.67], [-1.3, 0.2, 1.5]]), "bias": jnp.array([-3.5, 3.4, -3.5])},
-        {"weight": jnp.array([[-7.7], [7.4], [-7.6]]), "bias": jnp.zeros(1)},
-    ]
+    x1, x2 = RNG.normal(size=(2, 50))
+    params = jax.tree.map(jnp.asarray, deck.PRINTED_SURFACE)
     model = models.mlp([3], 1, activation=jax.nn.sigmoid)
-    outputs, _ = model.apply(params, {}, jnp.stack([x1, x2], axis=1))
+    outputs, _ = model.apply(params, {}, jnp.asarray(np.stack([x1, x2], axis=1)))
     units = (
         1 / (1 + np.exp(-(a * x1 + b * x2 + c))) for a, b, c in ((0.98, -1.3, -3.5), (1.8, 0.2, 3.4), (0.67, 1.5, -3.5))
     )
@@ -36,31 +40,35 @@ def test_three_logistic_units_are_their_sum(x64):
 def test_activations_have_the_derivatives_of_their_formulas(x64, activation, derivative):
     """The deck's pages 6 and 9; at the points, the ReLU has no kink."""
     x = np.linspace(-5, 5, 40)
-    slope = jax.vmap(jax.grad(activation))(x)
-    np.testing.assert_allclose(slope, derivative(x, activation(x)), atol=1e-12)
-    np.testing.assert_allclose(slope, (activation(x + 1e-6) - activation(x - 1e-6)) / 2e-6, atol=1e-8)
+    slope = np.asarray(jax.jit(jax.vmap(jax.grad(activation)))(x))
+    before, value, after = np.asarray(jax.jit(activation)(x + np.array([[-1e-6], [0], [1e-6]])))
+    np.testing.assert_allclose(slope, derivative(x, value), atol=1e-12)
+    np.testing.assert_allclose(slope, (after - before) / 2e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("hidden_sizes", [[], [3], [5, 4, 3]])
 def test_a_net_without_activation_collapses_into_one_layer(x64, hidden_sizes):
-    inputs = jax.random.normal(KEY, (6, 2))
-    model = models.mlp(hidden_sizes, 3, activation=lambda x: x)
-    params = jax.tree.map(lambda leaf: leaf + 0.3, model.init(KEY, inputs)[0])
-    collapsed, _ = models.linear(3).apply(models.collapse(params), {}, inputs)
-    np.testing.assert_allclose(collapsed, model.apply(params, {}, inputs)[0], atol=1e-12)
+    model, sizes = models.mlp(hidden_sizes, 3, activation=lambda x: x), [2, *hidden_sizes, 3]
+    params = [{"weight": normal(m, n), "bias": normal(n)} for m, n in itertools.pairwise(sizes)]
+
+    @jax.jit
+    def both(params, inputs):
+        return models.linear(3).apply(models.collapse(params), {}, inputs)[0], model.apply(params, {}, inputs)[0]
+
+    np.testing.assert_allclose(*both(params, normal(6, 2)), atol=1e-12)
 
 
 def test_mlp_is_the_product_by_hand(x64):
     """The deck's 2-3-3-2 net (page 10)."""
-    inputs = jax.random.normal(KEY, (5, 2))
+    inputs = normal(5, 2)
     model = models.mlp([3, 3], 2, activation=jnp.tanh)
-    params, state = model.init(KEY, inputs)
+    params, state = jax.jit(model.init)(KEY, inputs)
     assert jax.tree.map(jnp.shape, params) == [
         {"weight": (2, 3), "bias": (3,)},
         {"weight": (3, 3), "bias": (3,)},
         {"weight": (3, 2), "bias": (2,)},
     ]
-    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+    params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf) + 0.1), params)
     expected = np.asarray(inputs)
     for index, layer in enumerate(params):
         expected = expected @ np.asarray(layer["weight"]) + np.asarray(layer["bias"])
@@ -69,14 +77,15 @@ def test_mlp_is_the_product_by_hand(x64):
     assert state == new_state == {}
     np.testing.assert_allclose(outputs, expected, atol=1e-12)
     np.testing.assert_allclose(jax.jit(model.apply)(params, state, inputs)[0], outputs, atol=1e-14)
-    one_by_one = jax.vmap(lambda x: model.apply(params, state, x)[0])(inputs)
+    one_by_one = jax.jit(jax.vmap(lambda x: model.apply(params, state, x)[0]))(inputs)
     np.testing.assert_allclose(one_by_one, outputs, atol=1e-14)
 
 
 def test_mlp_with_batch_normalisation_by_hand(x64):
-    inputs = jax.random.normal(KEY, (9, 2))
+    inputs = normal(9, 2)
     model = models.mlp([4, 3], 2, activation=jnp.tanh, batch_norm=True)
-    params, state = model.init(KEY, inputs)
+    params, state = jax.jit(model.init)(KEY, inputs)
+    apply = jax.jit(model.apply)
     assert [sorted(layer) for layer in params] == [["batch_norm", "weight"]] * 2 + [["bias", "weight"]]
 
     def by_hand(state):
@@ -87,11 +96,11 @@ def test_mlp_with_batch_normalisation_by_hand(x64):
             expected = np.tanh((product - mean) / np.sqrt(var + 1e-5))
         return expected @ np.asarray(params[2]["weight"])
 
-    outputs, new_state = model.apply(params, state, inputs, KEY)
+    outputs, new_state = apply(params, state, inputs, KEY)
     np.testing.assert_allclose(outputs, by_hand([None, None]), atol=1e-12)
-    product = np.asarray(inputs @ params[0]["weight"])
+    product = np.asarray(inputs) @ np.asarray(params[0]["weight"])
     np.testing.assert_allclose(new_state[0]["mean"], 0.1 * product.mean(axis=0), atol=1e-12)
-    outputs, same = model.apply(params, new_state, inputs)
+    outputs, same = apply(params, new_state, inputs)
     np.testing.assert_allclose(outputs, by_hand([(s["mean"], s["var"]) for s in new_state]), atol=1e-12)
     jax.tree.map(np.testing.assert_array_equal, same, new_state)
 
@@ -99,21 +108,42 @@ def test_mlp_with_batch_normalisation_by_hand(x64):
 def test_mlp_drops_hidden_neurons_in_training_only():
     inputs = jnp.ones((500, 2))
     model, plain = models.mlp([40, 30], 2, dropout=0.5), models.mlp([40, 30], 2)
-    params, state = model.init(KEY, inputs)
-    np.testing.assert_array_equal(model.apply(params, state, inputs)[0], plain.apply(params, state, inputs)[0])
-    keys = jax.random.split(KEY, 500)
-    outputs, _ = model.apply(params, state, inputs, keys)
-    assert len(np.unique(outputs, axis=0)) == 500  # each example has its own noise, whatever its batch
-    np.testing.assert_allclose(model.apply(params, state, inputs[:7], keys[:7])[0], outputs[:7], rtol=1e-5)
+    params, state = jax.jit(model.init)(KEY, inputs)
+    apply = jax.jit(model.apply)
+    np.testing.assert_array_equal(apply(params, state, inputs)[0], jax.jit(plain.apply)(params, state, inputs)[0])
+    assert len(np.unique(apply(params, state, inputs, KEY)[0], axis=0)) == 500  # each example has noise of its own
     linear = models.mlp([2000], 1, activation=lambda x: x, dropout=0.5)
-    params, _ = linear.init(KEY, inputs)
-    means = [linear.apply(params, {}, inputs, key)[0].mean() for key in (None, KEY)]
+    params, apply = jax.jit(linear.init)(KEY, inputs)[0], jax.jit(linear.apply)
+    means = [apply(params, {}, inputs, key)[0].mean() for key in (None, KEY)]
     np.testing.assert_allclose(means[0], means[1], atol=0.02)  # dropout keeps the mean
 
 
+def test_mlp_draws_other_noise_for_every_layer():
+    """Of three layers that pass on all that they get, a value comes through only if none of them drops it."""
+    model = models.mlp([2000, 2000], 2000, activation=lambda x: x, dropout=0.5)
+    params = [{"weight": jnp.eye(2000), "bias": jnp.zeros(2000)}] * 3
+    outputs, _ = jax.jit(model.apply)(params, {}, jnp.ones((1, 2000)), KEY)
+    assert set(np.unique(outputs)) == {0, 4}
+    assert abs((outputs == 4).mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 2000)
+
+
+def test_preprocess_lets_a_net_take_the_data_as_they_are(as_users_see_it):
+    images = RNG.integers(0, 256, (4, 3, 3, 1)).astype(np.uint8)
+    net = models.mlp([5], 2)
+    model = models.preprocess(layers.flatten_pixels, net)
+    params, state = jax.jit(model.init)(KEY, images)
+    assert jax.tree.map(jnp.shape, params[0]) == {"weight": (9, 5), "bias": (5,)}
+    rows = jnp.asarray(images.reshape(4, 9) / 255, jnp.float32)
+    expected, _ = net.apply(params, state, rows)
+    for given in (images, jnp.asarray(images)):
+        outputs, new_state = model.apply(params, state, given, KEY)
+        np.testing.assert_allclose(outputs, expected, rtol=1e-6)
+        assert new_state == {}
+
+
 def test_mlp_without_hidden_layers_is_linear():
-    inputs = jax.random.normal(KEY, (4, 3))
-    params, state = models.linear(2).init(KEY, inputs)
+    inputs = normal(4, 3)
+    params, state = jax.jit(models.linear(2).init)(KEY, inputs)
     linear, _ = models.linear(2).apply(params, state, inputs)
     mlp, _ = models.mlp([], 2).apply([params], state, inputs)
     np.testing.assert_array_equal(linear, mlp)
@@ -121,7 +151,7 @@ def test_mlp_without_hidden_layers_is_linear():
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
 def test_parameters_take_the_dtype_of_the_inputs(dtype):
-    params, _ = models.mlp([3], 2).init(KEY, jnp.ones((1, 2), dtype))
+    params, _ = jax.eval_shape(models.mlp([3], 2).init, KEY, jnp.ones((1, 2), dtype))
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
 
 
@@ -131,6 +161,6 @@ def test_mlp_refuses_an_empty_layer(as_users_see_it):
 
 
 def test_collapse_refuses_batch_normalisation(as_users_see_it):
-    params, _ = models.mlp([3], 2, batch_norm=True).init(KEY, jnp.ones((4, 2)))
+    params, _ = jax.jit(models.mlp([3], 2, batch_norm=True).init)(KEY, jnp.ones((4, 2)))
     with pytest.raises(ValueError, match="collapse: the layers need weight and bias each, without batch normalisation"):
         models.collapse(params)

@@ -1,6 +1,8 @@
+import functools
 import re
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,6 +18,12 @@ RNG = np.random.default_rng(0)
 def lax_conv2d(inputs, kernel, *, stride=(1, 1), padding="SAME", dilation=(1, 1), groups=1):
     options = {"rhs_dilation": dilation, "feature_group_count": groups, "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
     return lax.conv_general_dilated(inputs, kernel, stride, padding, **options)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def outputs_and_gradients(fn, arguments, cotangent):
+    outputs, vjp = jax.vjp(fn, *arguments)
+    return outputs, *vjp(cotangent)
 
 
 CASES = [  # inputs, kernel, settings
@@ -37,12 +45,14 @@ CASES = [  # inputs, kernel, settings
 @pytest.mark.parametrize(("inputs", "kernel", "settings"), CASES)
 def test_conv2d_is_lax_and_so_are_its_gradients(x64, inputs, kernel, settings):
     inputs, kernel = jnp.asarray(RNG.normal(size=inputs)), jnp.asarray(RNG.normal(size=kernel))
-    ours, vjp = jax.vjp(lambda x, k: ops.conv2d(x, k, **settings), inputs, kernel)
-    theirs, lax_vjp = jax.vjp(lambda x, k: lax_conv2d(x, k, **settings), inputs, kernel)
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
-    cotangent = jnp.asarray(RNG.normal(size=ours.shape))
-    for ours, theirs in zip(vjp(cotangent), lax_vjp(cotangent), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+    shape = jax.eval_shape(functools.partial(ops.conv2d, **settings), inputs, kernel).shape
+    cotangent = RNG.normal(size=shape)
+    ours, theirs = (
+        outputs_and_gradients(functools.partial(conv, **settings), (inputs, kernel), cotangent)
+        for conv in (ops.conv2d, lax_conv2d)
+    )
+    for left, right in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(left, right, rtol=0, atol=1e-12)
 
 
 def test_conv2d_is_scipys_correlation(x64):
@@ -59,10 +69,17 @@ def test_conv2d_is_differentiable_in_reverse_mode_to_every_order(x64):
 def test_conv2d_has_hessians_forward_over_reverse(x64):
     inputs, kernel = jnp.asarray(RNG.normal(size=(1, 4, 4, 2))), jnp.asarray(RNG.normal(size=(2, 2, 2, 1)))
     ours, theirs = (
-        jax.hessian(lambda kernel, conv=conv: (conv(inputs, kernel) ** 3).sum())(kernel)
+        jax.jit(jax.hessian(lambda kernel, conv=conv: (conv(inputs, kernel) ** 3).sum()))(kernel)
         for conv in (ops.conv2d, lax_conv2d)
     )
     np.testing.assert_allclose(ours, theirs, atol=1e-10)
+
+
+def test_conv2d_has_no_plain_forward_mode():
+    """On no platform, so that what works on one works on all."""
+    inputs, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((2, 2, 1, 1))
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.eval_shape(jax.jacfwd(lambda kernel: ops.conv2d(inputs, kernel)), kernel)
 
 
 def test_conv2d_under_jit_and_vmap(x64):
@@ -74,25 +91,28 @@ def test_conv2d_under_jit_and_vmap(x64):
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
 def test_conv2d_computes_in_the_dtype_given(dtype):
-    inputs, kernel = (
-        jnp.asarray(RNG.normal(size=(2, 6, 6, 8)), dtype),
-        jnp.asarray(RNG.normal(size=(3, 3, 8, 4)), dtype),
-    )
-    ours = ops.conv2d(inputs, kernel)
-    assert ours.dtype == dtype
-    exact = np.asarray(lax_conv2d(inputs.astype(jnp.float32), kernel.astype(jnp.float32)))
-    np.testing.assert_allclose(ours.astype(jnp.float32), exact, rtol=float(jnp.finfo(dtype).eps), atol=1e-5)
+    arguments = [jnp.asarray(RNG.normal(size=shape), dtype) for shape in ((2, 6, 6, 8), (3, 3, 8, 4))]
+    cotangent = jnp.ones((2, 6, 6, 4), dtype)
+    ours = outputs_and_gradients(ops.conv2d, arguments, cotangent)
+    exact = outputs_and_gradients(lax_conv2d, *jax.tree.map(lambda x: x.astype(jnp.float32), (arguments, cotangent)))
+    for left, right in zip(ours, exact, strict=True):
+        assert left.dtype == dtype
+        rounding = float(jnp.finfo(dtype).eps)
+        np.testing.assert_allclose(left.astype(jnp.float32), right, rtol=rounding, atol=1e-5)
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="other backends have no slow path")
-def test_conv2d_and_its_gradients_keep_to_the_layout_that_is_fast_in_loops():
+def test_conv2d_and_its_gradients_keep_to_the_layout_that_is_fast_in_loops_on_cpu():
+    """Other platforms keep JAX's own gradients."""
     inputs, kernel = jnp.ones((2, 6, 6, 8)), jnp.ones((3, 3, 8, 4))
     loss = jax.value_and_grad(lambda inputs, kernel: (ops.conv2d(inputs, kernel) ** 2).sum(), (0, 1))
     program = jax.jit(lambda x, k: lax.scan(lambda x, _: (x - loss(x, k)[1][0], loss(x, k)), x, length=3))
-    text = program.lower(inputs, kernel).as_text()
-    layouts = set(re.findall(r"dim_numbers = (\[[^,]*, \d, \d, [^,]*\]x\S+ \S+ \S+ \S+->\S+ \S+ \S+ \S+),", text))
-    assert layouts == {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
-    assert text.count("stablehlo.convolution") >= 3
+    layouts = {}
+    for platform in ("cpu", "cuda"):
+        text = jax.export.export(program, platforms=[platform])(inputs, kernel).mlir_module()
+        assert text.count("stablehlo.convolution") >= 3
+        layouts[platform] = set(re.findall(r"dim_numbers = (.*?), window", text))
+    assert layouts["cpu"] == {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
+    assert len(layouts["cuda"]) > 1
 
 
 @pytest.mark.parametrize(("window", "shape"), [((2, 2), (2, 6, 8, 3)), ((3, 2), (1, 10, 7, 2))])
@@ -106,10 +126,13 @@ def test_pools_are_reduce_window(x64, pool, reducer, start, window, shape):
         reduced = lax.reduce_window(inputs, start, reducer, (1, *window, 1), (1, *window, 1), "VALID")
         return reduced / (np.prod(window) if reducer is lax.add else 1)
 
-    ours, vjp = jax.vjp(lambda x: pool(x, window=window), inputs)
-    theirs, reference_vjp = jax.vjp(reference, inputs)
-    np.testing.assert_allclose(ours, theirs, atol=1e-12)
-    np.testing.assert_allclose(vjp(ours)[0], reference_vjp(ours)[0], atol=1e-12)
+    outputs = jax.eval_shape(reference, inputs)
+    cotangent = RNG.normal(size=outputs.shape)
+    ours, theirs = (
+        outputs_and_gradients(fn, (inputs,), cotangent) for fn in (functools.partial(pool, window=window), reference)
+    )
+    for left, right in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-12)
 
 
 def test_max_pool_splits_the_gradient_of_ties():

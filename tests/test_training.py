@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import types
+import typing
 from pathlib import Path
 
 import jax
@@ -14,28 +15,36 @@ import optax
 import pytest
 from jax import lax
 
-from jaxnn import cnn, layers, losses, models, training
+from jaxnn import layers, losses, models, training
 from jaxnn.data import batch_indices
-from jaxnn.lab import datasets
 from jaxnn.types import Batch
 
 KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+DATA = Batch(RNG.normal(size=(24, 3)).astype(np.float32), RNG.integers(0, 4, 24))  # train_steps takes NumPy's too
+MODEL = models.mlp([8], 4)
 
 
-def make_data(num_examples=24, num_features=3, num_classes=4):
-    inputs = jax.random.normal(KEY, (num_examples, num_features))
-    return Batch(inputs, jax.random.randint(KEY, (num_examples,), 0, num_classes))
+def loss_fn(params, state, batch, key):
+    logits, state = MODEL.apply(params, state, batch.inputs)
+    return losses.softmax_cross_entropy(logits, batch.targets), state
 
 
-def make_mlp(dropout=0.0):
-    model = models.mlp([8], 4)
+def noisy_loss_fn(params, state, batch, key):
+    inputs = layers.dropout(batch.inputs, key, rate=0.3)
+    return loss_fn(params, state, batch._replace(inputs=inputs), key)
 
-    def loss_fn(params, state, batch, keys):
-        inputs = layers.dropout(batch.inputs, keys, rate=dropout)
-        logits, state = model.apply(params, state, inputs, keys)
-        return losses.softmax_cross_entropy(logits, batch.targets), state
 
-    return model, loss_fn
+def compiled(loss_fn, optimizer, data=DATA, batch_size=5, **settings):
+    """A function of a train state and a number of steps."""
+    train = functools.partial(training.train_steps, batch_size=batch_size, **settings)
+    return jax.jit(
+        lambda start, num_steps: train(start, data, loss_fn, optimizer, num_steps=num_steps), static_argnums=1
+    )
+
+
+def start_at(key, optimizer, model=MODEL, inputs=DATA.inputs):
+    return jax.jit(lambda key: training.init_train_state(key, model, optimizer, inputs))(key)
 
 
 def bitwise_equal(first, second):
@@ -45,128 +54,173 @@ def bitwise_equal(first, second):
     return jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(raw(a), raw(b)), first, second))
 
 
-def take(leaf, index):
-    return jax.tree.map(lambda leaf: leaf[index], leaf)
+def in_float64(data):
+    return Batch(jnp.asarray(data.inputs, jnp.float64), jnp.asarray(data.targets))
 
 
-def stretch(loss_fn, optimizer, batch_size=5):
-    return jax.jit(
-        functools.partial(training.train_steps, loss_fn=loss_fn, optimizer=optimizer, batch_size=batch_size),
-        static_argnames="num_steps",
-    )
-
-
-def test_two_stretches_are_one_bit_for_bit():
-    data, (model, loss_fn), optimizer = make_data(), make_mlp(dropout=0.3), optax.adam(0.01)
-    train = stretch(loss_fn, optimizer)
-    start = training.init_train_state(KEY, model, optimizer, data.inputs)
-    whole, metrics = train(start, data, num_steps=12)
-    half, first = train(start, data, num_steps=6)
-    again, second = train(half, data, num_steps=6)
+def test_two_chunks_are_one_bit_for_bit():
+    optimizer = optax.adam(0.01)
+    train, start = compiled(noisy_loss_fn, optimizer), start_at(KEY, optimizer)
+    whole, metrics = train(start, 12)
+    half, first = train(start, 6)
+    again, second = train(half, 6)
     assert bitwise_equal(whole, again)
-    np.testing.assert_array_equal(metrics["loss"], jnp.concatenate([first["loss"], second["loss"]]))
+    np.testing.assert_array_equal(metrics["loss"], np.concatenate([first["loss"], second["loss"]]))
     assert whole.step == 12
 
 
-def test_data_may_be_numpy():
-    data, model, optimizer = datasets.iris(), models.linear(3), optax.sgd(0.1)
-
-    def loss_fn(params, state, batch, keys):
-        logits, state = model.apply(params, state, batch.inputs, keys)
-        return losses.softmax_cross_entropy(logits, batch.targets), state
-
-    start = training.init_train_state(KEY, model, optimizer, data.inputs)
-    _, metrics = training.train_steps(start, data, loss_fn=loss_fn, optimizer=optimizer, batch_size=30, num_steps=20)
-    assert metrics["loss"][-1] < metrics["loss"][0]
-
-
 def test_a_whole_batch_is_gradient_descent(x64):
-    data, (model, loss_fn) = make_data(), make_mlp()
-    data = data._replace(inputs=data.inputs.astype(jnp.float64))
-    optimizer = optax.sgd(0.1)
-    start = training.init_train_state(KEY, model, optimizer, data.inputs)
-    keys = jax.random.split(KEY, 24)
-    trained, metrics = stretch(loss_fn, optimizer, batch_size=24)(start, data, num_steps=3)
+    optimizer, data = optax.sgd(0.1), in_float64(DATA)
+    start = start_at(KEY, optimizer, inputs=data.inputs)
+    trained, metrics = compiled(loss_fn, optimizer, data, batch_size=24)(start, 3)
     params = start.params
+    loss_and_gradient = jax.jit(jax.value_and_grad(lambda params: loss_fn(params, {}, data, KEY)[0].mean()))
     for step in range(3):
-        loss, gradient = jax.value_and_grad(lambda params: loss_fn(params, {}, data, keys)[0].mean())(params)
+        loss, gradient = loss_and_gradient(params)
         np.testing.assert_allclose(metrics["loss"][step], loss, atol=1e-12)
         params = jax.tree.map(lambda weight, slope: weight - 0.1 * slope, params, gradient)
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-12), trained.params, params)
 
 
 def test_mini_batch_gradients_of_an_epoch_average_to_the_full_one(x64):
-    """With a learning rate so small that nothing moves, a sum of SGD steps is the sum of the gradients."""
-    data, (model, loss_fn) = make_data(), make_mlp()
-    data = data._replace(inputs=data.inputs.astype(jnp.float64))
-    recorder = optax.GradientTransformation(
-        lambda params: jax.tree.map(jnp.zeros_like, params),
-        lambda gradient, total, params: (
-            jax.tree.map(jnp.zeros_like, gradient),
-            jax.tree.map(jnp.add, total, gradient),
-        ),
-    )
-    start = training.init_train_state(KEY, model, recorder, data.inputs)
-    end, _ = stretch(loss_fn, recorder, batch_size=4)(start, data, num_steps=6)
-    full = jax.grad(lambda params: loss_fn(params, {}, data, KEY)[0].mean())(start.params)
+    """Nothing moves, so that a sum over steps is the sum of the gradients."""
+    data = in_float64(DATA)
+
+    def add(gradient, total, params):
+        return jax.tree.map(jnp.zeros_like, gradient), jax.tree.map(jnp.add, total, gradient)
+
+    recorder = optax.GradientTransformation(lambda params: jax.tree.map(jnp.zeros_like, params), add)
+    start = start_at(KEY, recorder, inputs=data.inputs)
+    end, _ = compiled(loss_fn, recorder, data, batch_size=4)(start, 6)
+    full = jax.jit(jax.grad(lambda params: loss_fn(params, {}, data, KEY)[0].mean()))(start.params)
     jax.tree.map(lambda total, full: np.testing.assert_allclose(total / 6, full, atol=1e-12), end.opt_state, full)
 
 
+def test_micro_batches_give_the_gradient_of_the_batch(x64):
+    optimizer, data = optax.sgd(0.05, momentum=0.9), in_float64(DATA)
+    start = start_at(KEY, optimizer, inputs=data.inputs)
+    whole, *parts = (
+        compiled(loss_fn, optimizer, data, batch_size=8, micro_batch=size)(start, 20) for size in (None, 4, 1)
+    )
+    for part in parts:
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-12), part[0].params, whole[0].params)
+        np.testing.assert_allclose(part[1]["loss"], whole[1]["loss"], atol=1e-12)
+
+
+def test_a_step_has_a_key_of_its_own_and_so_has_each_micro_batch():
+    """The gradient of noise times weight is the noise."""
+
+    def loss_fn(params, state, batch, key):
+        return params * jax.random.uniform(key, batch.targets.shape), state
+
+    model = models.Model(lambda key, inputs: (jnp.array(0.0), {}), None)
+    start = start_at(KEY, optax.sgd(1.0), model)
+    _, noise_key = jax.random.split(start.key)
+    noise = jax.jit(lambda keys, size: jax.vmap(lambda key: jax.random.uniform(key, (size,)))(keys), static_argnums=1)
+    fold_in = jax.vmap(jax.random.fold_in, (None, 0))
+    steps = fold_in(noise_key, jnp.arange(3))
+    end, _ = compiled(loss_fn, optax.sgd(1.0), batch_size=6)(start, 3)
+    np.testing.assert_allclose(end.params, -noise(steps, 6).mean(axis=1).sum(), rtol=1e-6)
+    end, _ = compiled(loss_fn, optax.sgd(1.0), batch_size=6, micro_batch=2)(start, 3)
+    parts = [noise(fold_in(key, jnp.arange(3)), 2).mean() for key in steps]
+    np.testing.assert_allclose(end.params, -np.sum(parts), rtol=1e-6)
+
+
 def test_overfits_one_batch():
-    data, (model, loss_fn), optimizer = make_data(num_examples=8), make_mlp(), optax.adam(0.05)
-    start = training.init_train_state(KEY, model, optimizer, data.inputs)
-    _, metrics = stretch(loss_fn, optimizer, batch_size=8)(start, data, num_steps=300)
+    data, optimizer = Batch(DATA.inputs[:8], DATA.targets[:8]), optax.adam(0.05)
+    _, metrics = compiled(loss_fn, optimizer, data, batch_size=8)(start_at(KEY, optimizer), 300)
     assert metrics["loss"][-1] < 0.01 < metrics["loss"][0]
 
 
+@pytest.mark.parametrize("seed", [0, 5, 2**30 - 3])
+def test_seed_i_has_the_key_of_i(x64, seed):
+    for wide in (False, True):
+        with jax.enable_x64(wide):
+            keys = jax.random.key_data(training.seed_keys(seed, 3))
+            alone = [jax.random.key_data(jax.random.key(number)) for number in range(seed, seed + 3)]
+            np.testing.assert_array_equal(keys, alone)
+
+
 def test_a_net_among_others_is_the_net_alone():
-    data, (model, loss_fn), optimizer = make_data(), make_mlp(dropout=0.3), optax.adam(0.01)
-    train = functools.partial(training.train_steps, loss_fn=loss_fn, optimizer=optimizer, batch_size=5, num_steps=10)
-    keys = jnp.stack([jax.random.key(seed) for seed in range(3)])
-    starts = jax.vmap(lambda key: training.init_train_state(key, model, optimizer, data.inputs))(keys)
-    mapped, _ = jax.jit(lambda states: lax.map(lambda state: train(state, data), states))(starts)
+    optimizer = optax.adam(0.01)
+    train = functools.partial(training.train_steps, data=DATA, loss_fn=noisy_loss_fn, optimizer=optimizer)
+    train = functools.partial(train, batch_size=5, num_steps=10)
+    init = functools.partial(training.init_train_state, model=MODEL, optimizer=optimizer, inputs=DATA.inputs)
+    train_key = jax.jit(lambda key: train(init(key)))
+    together = jax.jit(lambda keys: lax.map(lambda key: train(init(key)), keys))(training.seed_keys(3, 3))
     for index in range(3):
-        alone, _ = jax.jit(train)(take(starts, index), data)
-        assert bitwise_equal(take(mapped, index), alone)
+        alone = train_key(jax.random.key(3 + index))
+        assert bitwise_equal(jax.tree.map(lambda leaf, index=index: leaf[index], together), alone)
 
 
 def test_nets_side_by_side_are_nets_alone(x64):
-    data, (model, loss_fn), optimizer = make_data(), make_mlp(dropout=0.3), optax.adam(0.01)
-    data = data._replace(inputs=data.inputs.astype(jnp.float64))
-    train = functools.partial(training.train_steps, loss_fn=loss_fn, optimizer=optimizer, batch_size=5, num_steps=10)
-    keys = jnp.stack([jax.random.key(seed) for seed in range(3)])
-    starts = jax.vmap(lambda key: training.init_train_state(key, model, optimizer, data.inputs))(keys)
-    together, _ = jax.jit(jax.vmap(train, (0, None)))(starts, data)
-    for index in range(3):
-        alone, _ = jax.jit(train)(take(starts, index), data)
-        jax.tree.map(
-            functools.partial(np.testing.assert_allclose, atol=1e-10), take(together.params, index), alone.params
-        )
+    """Of several learning rates, too."""
+    data = in_float64(DATA)
+
+    def train(seed, learning_rate):
+        optimizer = optax.adam(learning_rate)
+        start = training.init_train_state(jax.random.key(seed), MODEL, optimizer, data.inputs)
+        end, metrics = training.train_steps(start, data, noisy_loss_fn, optimizer, batch_size=5, num_steps=10)
+        return end.params, metrics["loss"]
+
+    seeds, rates = np.arange(3), np.array([0.0, 0.01, 0.1])
+    together = jax.jit(jax.vmap(train))(seeds, rates)
+    alone = [jax.jit(train)(seed, rate) for seed, rate in zip(seeds, rates, strict=True)]
+    alone = jax.tree.map(lambda *leaves: np.stack(leaves), *alone)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-10), together, alone)
+    assert len(np.unique(together[1][:, -1])) == 3
 
 
-def test_hyper_parameters_can_be_arrays():
-    data, (model, loss_fn) = make_data(), make_mlp()
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [  # two updates of a weight of 1 under a gradient of 1, with the learning rate 0.1, by hand
+        ("sgd", [-0.1, -0.1]),
+        ("momentum", [-0.1, -0.1 * 1.9]),
+        ("nesterov", [-0.1 * 1.9, -0.1 * (1 + 0.9 * 1.9)]),
+        ("adagrad", [-0.1 / np.sqrt(1.1), -0.1 / np.sqrt(2.1)]),
+        ("rmsprop", [-0.1 / np.sqrt(0.1), -0.1 / np.sqrt(0.19)]),
+        ("adam", [-0.1, -0.1]),
+        ("adamw", [-0.1 - 0.001, -0.1 - 0.001 * 0.899]),
+    ],
+)
+def test_optimizers_take_the_steps_of_their_formulas(name, expected):
+    optimizer = training.OPTIMIZERS[name](0.1)
 
-    def final_loss(learning_rate):
-        optimizer = optax.sgd(learning_rate)
-        start = training.init_train_state(KEY, model, optimizer, data.inputs)
-        _, metrics = training.train_steps(
-            start, data, loss_fn=loss_fn, optimizer=optimizer, batch_size=24, num_steps=20
-        )
-        return metrics["loss"][-1]
+    @jax.jit
+    def two_steps(params, gradient):
+        first, state = optimizer.update(gradient, optimizer.init(params), params)
+        second, _ = optimizer.update(gradient, state, optax.apply_updates(params, first))
+        return first, second
 
-    rates = jnp.array([0.0, 0.01, 0.1, 0.5])
-    grid = jax.jit(jax.vmap(final_loss))(rates)
-    assert (jnp.diff(grid) < 0).all()
-    np.testing.assert_allclose(grid[2], final_loss(0.1), rtol=1e-5)
+    params = {"weight": jnp.ones((1, 1)), "bias": jnp.ones(1)}
+    updates = two_steps(params, {"weight": jnp.ones((1, 1)), "bias": jnp.zeros(1)})
+    np.testing.assert_allclose([update["weight"][0, 0] for update in updates], expected, rtol=1e-4)
+    assert not any(update["bias"] for update in updates)  # no gradient, no decay
+
+
+def test_muon_takes_the_step_of_its_formula():
+    """The singular values of the gradient, at length 1, go five times through the polynomial of Newton and Schulz."""
+    optimizer = training.OPTIMIZERS["muon"](0.1)
+    singular_values = np.array([1.0, 10.0])
+    gradient = {"weight": jnp.diag(jnp.asarray(singular_values, jnp.float32))}
+    update, _ = jax.jit(lambda gradient: optimizer.update(gradient, optimizer.init(gradient), gradient))(gradient)
+    expected = singular_values / np.linalg.norm(singular_values)
+    for _ in range(5):
+        expected = 3.4445 * expected - 4.775 * expected**3 + 2.0315 * expected**5
+    np.testing.assert_allclose(update["weight"], -0.1 * np.diag(expected), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(expected, 1, atol=0.35)
+
+
+def test_every_optimizer_has_its_name():
+    assert typing.get_args(training.OptimizerName) == tuple(training.OPTIMIZERS)
 
 
 @pytest.mark.parametrize("poison", ["loss", "gradient"])
 def test_a_step_that_is_not_finite_is_not_taken(poison):
     """From step 3 on, the loss is infinite, or finite with an infinite gradient (√w at 0)."""
-    data, optimizer = Batch(jnp.ones((5, 1)), jnp.ones(5)), optax.adam(0.1)
+    data, optimizer = Batch(np.ones((5, 1), np.float32), np.ones(5, np.float32)), optax.adam(0.1)
 
-    def loss_fn(params, state, batch, keys):
+    def loss_fn(params, state, batch, key):
         count = state["count"] + 1
         if poison == "loss":
             extra = jnp.where(count > 3, jnp.inf, 0.0)
@@ -175,115 +229,81 @@ def test_a_step_that_is_not_finite_is_not_taken(poison):
         return batch.targets * params["weight"] + extra, {"count": count}
 
     model = models.Model(lambda key, inputs: ({"weight": jnp.array(1.0)}, {"count": jnp.array(0)}), None)
-    start = training.init_train_state(KEY, model, optimizer, data.inputs)
-    train = stretch(loss_fn, optimizer)
-    last_finite, _ = train(start, data, num_steps=3)
-    end, metrics = train(start, data, num_steps=6)
+    train = compiled(loss_fn, optimizer, data)
+    last_finite, finite = train(start_at(KEY, optimizer, model), 3)
+    end, metrics = train(last_finite, 3)
     assert end.step == 3
     assert bitwise_equal(end, last_finite)
-    assert np.isfinite(metrics["loss"][:3]).all()
-    assert np.isfinite(metrics["loss"][3:]).all() == (poison == "gradient")
+    assert np.isfinite(finite["loss"]).all()
+    assert np.isfinite(metrics["loss"]).all() == (poison == "gradient")
 
 
 def test_a_training_stays_where_it_diverged_though_other_batches_are_fine():
     """One example of 24 is not a number: its batch stops the epoch, and is met again at the next attempt."""
-    data, (model, loss_fn), optimizer = make_data(), make_mlp(), optax.sgd(0.1)
-    data = data._replace(inputs=data.inputs.at[7].set(jnp.nan))
-    start = training.init_train_state(KEY, model, optimizer, data.inputs)
+    inputs, optimizer = DATA.inputs.copy(), optax.sgd(0.1)
+    inputs[7] = np.nan
+    start = start_at(KEY, optimizer)
     order_key, _ = jax.random.split(start.key)
     batches = batch_indices(order_key, 0, num_steps=6, num_examples=24, batch_size=4)
-    (place,) = np.flatnonzero((batches == 7).any(axis=1))
-    train = stretch(loss_fn, optimizer, batch_size=4)
-    end, _ = train(start, data, num_steps=12)
+    (place,) = np.flatnonzero((np.asarray(batches) == 7).any(axis=1))
+    train = compiled(loss_fn, optimizer, DATA._replace(inputs=inputs), batch_size=4)
+    end, _ = train(start, 12)
     assert end.step == place
-    again, metrics = train(end, data, num_steps=12)
+    again, metrics = train(end, 12)
     assert np.isnan(metrics["loss"][0])
     assert bitwise_equal(again, end)
 
 
 def test_is_traced_once():
-    data, (model, loss_fn), optimizer = make_data(), make_mlp(), optax.sgd(0.1)
-    traces = []
+    traces, optimizer = [], optax.sgd(0.1)
 
     def counting_loss(*arguments):
         traces.append(1)
         return loss_fn(*arguments)
 
-    train = stretch(counting_loss, optimizer)
-    train_state = training.init_train_state(KEY, model, optimizer, data.inputs)
+    train, train_state = compiled(counting_loss, optimizer), start_at(KEY, optimizer)
     for _ in range(3):
-        train_state, _ = train(train_state, data, num_steps=4)
+        train_state, _ = train(train_state, 4)
     assert len(traces) == 1
 
 
 def test_batch_statistics_are_carried_from_step_to_step():
-    images = jax.random.uniform(KEY, (12, 8, 8, 1))
-    data = Batch(images, jnp.arange(12) % 4)
-    model = cnn.from_flax(cnn.CNN((2,), (3,), hidden_size=4, num_classes=4))
+    model, optimizer = models.mlp([4], 4, batch_norm=True), optax.sgd(0.0)
 
-    def loss_fn(params, state, batch, keys):
-        logits, state = model.apply(params, state, batch.inputs, keys)
+    def loss_fn(params, state, batch, key):
+        logits, state = model.apply(params, state, batch.inputs, key)
         return losses.softmax_cross_entropy(logits, batch.targets), state
 
-    start = training.init_train_state(KEY, model, optax.sgd(0.0), images)
-    end, _ = stretch(loss_fn, optax.sgd(0.0), batch_size=12)(start, data, num_steps=200)
-    mean = np.asarray(end.state["batch_stats"]["BatchNorm_0"]["mean"])
-    _, once = model.apply(start.params, start.state, images, KEY)
-    np.testing.assert_allclose(mean, np.asarray(once["batch_stats"]["BatchNorm_0"]["mean"]) / 0.1, rtol=1e-4)
+    start = start_at(KEY, optimizer, model)
+    end, _ = compiled(loss_fn, optimizer, batch_size=24)(start, 200)
+    mean = (DATA.inputs @ np.asarray(start.params[0]["weight"])).mean(axis=0)
+    np.testing.assert_allclose(end.state[0]["mean"], mean, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 10, 64])
 def test_every_example_counts_whatever_the_batch_size(batch_size):
     data = Batch(jnp.arange(10.0)[:, None], jnp.arange(10))
-    values = training.map_batches(
-        lambda batch: {"square": batch.inputs[:, 0] ** 2, "target": batch.targets}, data, batch_size=batch_size
-    )
+
+    def fn(batch):
+        return {"square": batch.inputs[:, 0] ** 2, "target": batch.targets}
+
+    values = jax.jit(lambda data: training.map_batches(fn, data, batch_size=batch_size))(data)
     np.testing.assert_array_equal(values["square"], np.arange(10.0) ** 2)
     np.testing.assert_array_equal(values["target"], np.arange(10))
 
 
-def test_refuses_a_batch_larger_than_the_data():
-    data, (model, loss_fn), optimizer = make_data(), make_mlp(), optax.sgd(0.1)
-    start = training.init_train_state(KEY, model, optimizer, data.inputs)
-    with pytest.raises(ValueError, match=r"1 \.\.\. 24 .*not 25"):
-        stretch(loss_fn, optimizer, batch_size=25)(start, data, num_steps=1)
+def evaluate_all(scores, *, patience):
+    """Evaluates, with these scores, a training whose only weight is the number of the evaluation, 1, 2, ..."""
 
+    def net(number):
+        return training.TrainState(number, number.astype(float), {}, (), KEY)
 
-def test_refuses_losses_that_are_not_one_per_example():
-    data, (model, loss_fn), optimizer = make_data(), make_mlp(), optax.sgd(0.1)
-    start = training.init_train_state(KEY, model, optimizer, data.inputs)
+    def update(stopping, number_and_score):
+        number, score = number_and_score
+        return training.update_early_stopping(stopping, net(number), score, patience=patience), None
 
-    def mean_loss(*arguments):
-        values, state = loss_fn(*arguments)
-        return values.mean(), state
-
-    with pytest.raises(ValueError, match=r"one loss per example, \[5\], not \(\)"):
-        stretch(mean_loss, optimizer)(start, data, num_steps=1)
-
-
-def test_map_batches_refuses_no_batch_and_no_examples():
-    with pytest.raises(ValueError, match="batch_size must be 1 or more, not 0"):
-        training.map_batches(lambda batch: batch, jnp.ones(3), batch_size=0)
-    with pytest.raises(ValueError, match="there are no examples"):
-        training.map_batches(lambda batch: batch, jnp.ones((0, 3)), batch_size=2)
-
-
-def test_map_batches_refuses_a_batch_that_the_devices_cannot_share(as_users_see_it):
-    mesh = types.SimpleNamespace(size=2)
-    with pytest.raises(ValueError, match="2 devices cannot share 3 examples"):
-        training.map_batches(lambda batch: batch, jnp.ones(6), batch_size=3, mesh=mesh)
-
-
-def look_all(scores, *, patience):
-    """Looks with these scores at a training whose only weight is the number of the look, 1, 2, ..."""
-    update = jax.jit(functools.partial(training.update_early_stopping, patience=patience))
-    stopping = training.init_early_stopping(
-        training.TrainState(jnp.array(0), jnp.array(0.0), {}, (), jax.random.key(0))
-    )
-    for number, score in enumerate(scores, start=1):
-        look = training.TrainState(jnp.array(number), jnp.array(float(number)), {}, (), jax.random.key(0))
-        stopping = update(stopping, look, score)
-    return stopping
+    start = training.init_early_stopping(net(jnp.array(0)))
+    return lax.scan(update, start, (jnp.arange(1, len(scores) + 1), jnp.asarray(scores)))[0]
 
 
 @pytest.mark.parametrize(
@@ -291,14 +311,14 @@ def look_all(scores, *, patience):
     [
         ([0.1, 0.3, 0.2], 2, 2, 3, 1),
         ([0.1, 0.3, 0.2, 0.3], 2, 2, 4, 2),  # a tie is not better
-        ([0.1, 0.3, 0.2, 0.2, 0.9, 0.9], 2, 2, 4, 2),  # what comes after the stop is not looked at
+        ([0.1, 0.3, 0.2, 0.2, 0.9, 0.9], 2, 2, 4, 2),  # what comes after the stop does not count
         ([0.3, 0.2, 0.4, 0.2], 2, 3, 4, 1),  # a better one ends the count
-        ([0.3, 0.2, jnp.nan, 0.4], 2, 1, 3, 1),  # what has failed stays as it is
-        ([jnp.nan], 1, 0, 1, 0),
+        ([0.3, 0.2, np.nan, 0.4], 2, 1, 3, 1),  # what has failed stays as it is
+        ([np.nan], 1, 0, 1, 0),
     ],
 )
 def test_early_stopping_keeps_the_best(scores, patience, best, last, num_worse):
-    stopping = look_all(scores, patience=patience)
+    stopping = jax.jit(functools.partial(evaluate_all, patience=patience))(np.array(scores))
     assert (stopping.params, stopping.step) == (best, best)
     assert (stopping.train_state.step, stopping.num_worse) == (last, num_worse)
     assert stopping.failed == any(np.isnan(scores))
@@ -306,73 +326,86 @@ def test_early_stopping_keeps_the_best(scores, patience, best, last, num_worse):
 
 
 def test_early_stopping_of_several_trainings_is_that_of_each():
-    scores = jnp.array([[0.1, 0.3, 0.2, 0.1, 0.5], [0.5, 0.4, 0.6, 0.7, 0.1]])
-    both = jax.vmap(lambda scores: look_all(list(scores), patience=2))(scores)
+    scores = np.array([[0.1, 0.3, 0.2, 0.1, 0.5], [0.5, 0.4, 0.6, 0.7, 0.1]])
+    evaluate = functools.partial(evaluate_all, patience=2)
+    both, each = jax.jit(jax.vmap(evaluate))(scores), jax.jit(evaluate)
     for index in (0, 1):
-        alone = look_all(scores[index], patience=2)
-        assert jax.tree.all(jax.tree.map(lambda a, b, i=index: jnp.all(a[i] == b), both, alone))
-
-
-def test_early_stopping_refuses_no_patience():
-    with pytest.raises(ValueError, match="patience must be 1 or more, not 0"):
-        look_all([0.1], patience=0)
+        assert bitwise_equal(jax.tree.map(lambda leaf, i=index: leaf[i], both), each(scores[index]))
 
 
 @pytest.fixture(scope="module")
-def differences():
-    """Between trainings on 1, 2 and 8 devices, with and without micro-batches, in a process with 8 virtual devices."""
-    program = Path(__file__).parent / "parallel_program.py"
-    command = [sys.executable, program, str(jax.config.jax_compilation_cache_dir)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def differences(tmp_path_factory):
+    """Between trainings on one and on several devices, in two processes with 4 virtual devices each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+        "JAX_NUM_CPU_DEVICES": "4",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    pipe, program = subprocess.PIPE, Path(__file__).parent / "parallel_program.py"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, program, port, str(rank)], stdout=pipe, stderr=pipe, text=True, env=environment
+        )
+        for rank in (0, 1)
+    ]
+    outcomes = [process.communicate(timeout=300) for process in processes]
+    for process, (_, errors) in zip(processes, outcomes, strict=True):
+        assert process.returncode == 0, errors
+    return [json.loads(out.splitlines()[-1]) for out, _ in outcomes]
 
 
 def test_several_devices_compute_as_one(differences):
     """With batch norm, dropout and augmentation."""
-    assert differences["one step, float32"] < 1e-5
-    assert differences["100 steps, float64"] < 1e-10
-    assert differences["moved"] > 0.1
-    assert differences["evaluation"] < 1e-5
+    first, _ = differences
+    assert first["100 steps"] < 1e-10
+    assert first["micro-batches"] < 1e-10
+    assert first["moved"] > 0.1
+    assert first["evaluation"] < 1e-5
 
 
-def test_two_processes_compute_as_one():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, Path(__file__).parent / "distributed_program.py", port]
-    processes = [
-        subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for rank in (0, 1)
-    ]
-    for process in processes:
-        out, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-        num_devices, num_processes, difference = out.splitlines()[-1].split()
-        assert (num_devices, num_processes) == ("2", "2")
-        assert float(difference) < 1e-6
+def test_two_processes_compute_as_one(differences):
+    first, second = differences
+    assert (first["devices"], first["processes"]) == (8, 2)
+    assert first["20 steps, two processes"] < 1e-10
+    assert first["trained"] == second["trained"]
 
 
-def test_micro_batches_give_the_gradient_of_the_batch(differences):
-    assert differences["micro-batches"] < 1e-12
+def refuse_to_train(loss_fn=loss_fn, **settings):
+    settings = {"batch_size": 6, "num_steps": 1} | settings
+    start = training.TrainState(jnp.array(0), {}, {}, (), KEY)
+    jax.eval_shape(lambda start: training.train_steps(start, DATA, loss_fn, optax.sgd(0.1), **settings), start)
+
+
+TWO_DEVICES = types.SimpleNamespace(size=2)
+NUM_DEVICES = jax.device_count()
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("call", "message"),
     [
-        ({"micro_batch": 4}, "micro_batch 4 does not divide the batch size 6"),
-        ({"micro_batch": 3, "mesh": types.SimpleNamespace(size=2)}, "2 devices cannot share 3 examples evenly"),
+        (lambda: refuse_to_train(batch_size=25), r"1 \.\.\. 24 .*not 25"),
+        (lambda: refuse_to_train(micro_batch=4), "micro_batch 4 does not divide the batch size 6"),
+        (lambda: refuse_to_train(micro_batch=3, mesh=TWO_DEVICES), "2 devices cannot share 3 examples evenly"),
+        (lambda: refuse_to_train(lambda *_: (jnp.array(1.0), {})), r"one loss per example, \[6\], not \(\)"),
+        (lambda: training.map_batches(jnp.sin, jnp.ones(3), batch_size=0), "batch_size must be 1 or more, not 0"),
+        (lambda: training.map_batches(jnp.sin, jnp.ones((0, 3)), batch_size=2), "there are no examples"),
+        (
+            lambda: training.map_batches(jnp.sin, jnp.ones(6), batch_size=3, mesh=TWO_DEVICES),
+            "2 devices cannot share 3 examples",
+        ),
+        (lambda: evaluate_all([0.1], patience=0), "patience must be 1 or more, not 0"),
+        *(
+            (
+                lambda number=number: training.batch_mesh(6, num_devices=number),
+                rf"num_devices must be in 1 \.\.\. {NUM_DEVICES}.*, not {number}",
+            )
+            for number in (0, NUM_DEVICES + 1)
+        ),
     ],
 )
-def test_train_steps_refuses_parts_that_do_not_fit(as_users_see_it, settings, message):
-    data, (model, loss_fn), optimizer = make_data(), make_mlp(), optax.sgd(0.1)
-    start = training.init_train_state(KEY, model, optimizer, data.inputs)
-    options = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": 6, "num_steps": 1}
+def test_refuses(as_users_see_it, call, message):
     with pytest.raises(ValueError, match=message):
-        training.train_steps(start, data, **options, **settings)
-
-
-@pytest.mark.parametrize("number", [0, jax.device_count() + 1])
-def test_batch_mesh_refuses_devices_that_are_not_there(number):
-    with pytest.raises(ValueError, match=rf"num_devices must be in 1 \.\.\. {jax.device_count()}.*, not {number}"):
-        training.batch_mesh(6, num_devices=number)
+        call()
