@@ -16,6 +16,12 @@ def test_accuracy_is_scikit_learns():
     assert metrics.accuracy(jnp.array([[2.0], [-1.0], [0.5], [0.0]]), jnp.array([1, 0, 0, 0])) == 0.75
 
 
+def test_accuracies_are_those_of_each_net():
+    logits = RNG.normal(size=(3, 50, 4)).astype(np.float32)
+    expected = [metrics.accuracy(net, LABELS) for net in logits]
+    np.testing.assert_array_equal(metrics.accuracies(logits, LABELS), expected)
+
+
 def test_confusion_matrix_is_scikit_learns():
     predictions = LOGITS.argmax(1)
     ours = metrics.confusion_matrix(LABELS, predictions, num_classes=4)
