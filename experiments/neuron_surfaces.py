@@ -11,39 +11,30 @@ Expect: the three-unit surface of page 8 runs from -6.799 to 6.714, which it rea
 Time:   8 s
 """
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-jax.config.update("jax_enable_x64", True)
-
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-
-from jaxnn import models  # noqa: E402
-from jaxnn.lab import plots  # noqa: E402
-from jaxnn.lab.config import require, require_seeds  # noqa: E402
-from jaxnn.lab.run import Run, start  # noqa: E402
+from jaxnn import deck, models
+from jaxnn.lab import plots
+from jaxnn.lab.config import Seed
+from jaxnn.lab.run import Run
+from jaxnn.lab.start import start
 
 ACTIVATIONS = {"identity": lambda x: x, "logistic": jax.nn.sigmoid, "tanh": jnp.tanh, "ReLU": jax.nn.relu}
 NEURON = {"weight": np.array([[0.4], [1.6]]), "bias": np.zeros(1)}
-THREE_UNITS = [  # page 8; the text of the deck has 1.3 where it prints and draws 1.5, and there is no output bias
-    {"weight": np.array([[0.98, 1.8, 0.67], [-1.3, 0.2, 1.5]]), "bias": np.array([-3.5, 3.4, -3.5])},
-    {"weight": np.array([[-7.7], [7.4], [-7.6]]), "bias": np.zeros(1)},
-]
 
 
 @dataclass(frozen=True)
 class Config:
     """What is drawn."""
 
-    resolution: int = 241  # grid points along each axis
-    seed: int = 0  # of the random net 2-3-3-2
-
-    def __post_init__(self):
-        """Refuses what cannot be."""
-        require(self, "resolution", 2 <= self.resolution <= 2001, "in 2 ... 2001")
-        require_seeds(self)
+    resolution: Annotated[int, Field(ge=2, le=2001)] = 241  # grid points along each axis
+    seed: Seed = 0  # of the random net 2-3-3-2
 
 
 def grid(half_width: float, resolution: int):
@@ -51,15 +42,6 @@ def grid(half_width: float, resolution: int):
     axis = jnp.linspace(-half_width, half_width, resolution)
     x1, x2 = jnp.meshgrid(axis, axis)
     return jnp.stack([x1.ravel(), x2.ravel()], axis=1), x1, x2
-
-
-def main(config: Config, run: Run) -> dict:
-    """Draws the pictures of pages 6 to 10."""
-    summary = draw_neuron(config, run)
-    summary |= draw_three_units(config, run)
-    summary |= draw_activations(config, run)
-    summary |= draw_net(config, run)
-    return summary
 
 
 def draw_neuron(config: Config, run: Run) -> dict:
@@ -73,9 +55,9 @@ def draw_neuron(config: Config, run: Run) -> dict:
     along = jnp.linspace(-3, 3, 13)[:, None] * jnp.array([1.6, -0.4])  # across the weight vector nothing changes
     constant = jax.nn.sigmoid(neuron.apply(NEURON, {}, along)[0])
     return {
-        "neuron_min": response.min().item(),
-        "neuron_max": response.max().item(),
-        "neuron_change_across": jnp.ptp(constant).item(),
+        "neuron_min": response.min(),
+        "neuron_max": response.max(),
+        "neuron_change_across": jnp.ptp(constant),
     }
 
 
@@ -83,21 +65,20 @@ def draw_three_units(config: Config, run: Run) -> dict:
     """Pages 7-8: three logistic units feed a linear one."""
     inputs, x1, x2 = grid(6, config.resolution)
     model = models.mlp([3], 1, activation=jax.nn.sigmoid)
-    output = model.apply(THREE_UNITS, {}, inputs)[0].reshape(x1.shape)
-    hidden = jax.nn.sigmoid(models.linear(3).apply(THREE_UNITS[0], {}, inputs)[0])
-    weighted = hidden * THREE_UNITS[1]["weight"][:, 0]
-    titles = [f"{weight:g} times unit {number}" for number, weight in enumerate(THREE_UNITS[1]["weight"][:, 0], 1)]
+    output = model.apply(deck.PRINTED_SURFACE, {}, inputs)[0].reshape(x1.shape)
+    hidden = jax.nn.sigmoid(models.linear(3).apply(deck.PRINTED_SURFACE[0], {}, inputs)[0])
     panels = [
-        plots.Surface(title, x1, x2, unit.reshape(x1.shape)) for title, unit in zip(titles, weighted.T, strict=True)
+        plots.Surface(f"{weight:g} times unit {number}", x1, x2, weight * hidden[:, number - 1].reshape(x1.shape))
+        for number, weight in enumerate(deck.PRINTED_SURFACE[1]["weight"][:, 0], 1)
     ]
     run.save_figure("three_units", plots.surfaces([*panels, plots.Surface("their sum", x1, x2, output)], num_columns=4))
     run.save_figure("boundary", plots.boundary(x1, x2, output, level=0, title="the boundary y = 0 is curved"))
     highest = inputs[output.argmax()]
     return {
-        "three_units_max": output.max().item(),
-        "three_units_max_x1": highest[0].item(),
-        "three_units_max_x2": highest[1].item(),
-        "three_units_min": output.min().item(),
+        "three_units_max": output.max(),
+        "three_units_max_x1": highest[0],
+        "three_units_max_x2": highest[1],
+        "three_units_min": output.min(),
         "three_units_boundary_bend": plots.level_bend(x1, x2, output, level=0.0),
     }
 
@@ -109,15 +90,15 @@ def draw_activations(config: Config, run: Run) -> dict:
     run.save_figure("activations", plots.lines(panels, xlabel="$x$"))
     for name, f in ACTIVATIONS.items():
         for point in (-1.0, 0.0, 1.0):
-            run.log(activation=name, x=point, value=float(f(point)), derivative=float(jax.grad(f)(point)))
+            run.log(activation=name, x=point, value=f(point), derivative=jax.grad(f)(point))
     x = jnp.linspace(-10, 10, config.resolution)
-    slope = jax.vmap(jax.grad(jax.nn.sigmoid))
-    sigmoid = {"sigmoid": (x, jax.nn.sigmoid(x)), "derivative": (x, slope(x))}
+    slope = jax.grad(jax.nn.sigmoid)
+    sigmoid = {"sigmoid": (x, jax.nn.sigmoid(x)), "derivative": (x, jax.vmap(slope)(x))}
     run.save_figure("sigmoid", plots.lines({"the sigmoid": sigmoid}, xlabel="$x$"))
     return {
-        "sigmoid_slope_max": slope(jnp.zeros(1)).item(),
-        "sigmoid_slope_at_10": slope(jnp.full(1, 10.0)).item(),
-        "relu_slope_at_0": jax.grad(jax.nn.relu)(0.0).item(),
+        "sigmoid_slope_max": slope(0.0),
+        "sigmoid_slope_at_10": slope(10.0),
+        "relu_slope_at_0": jax.grad(jax.nn.relu)(0.0),
     }
 
 
@@ -137,8 +118,17 @@ def draw_net(config: Config, run: Run) -> dict:
         for number in (1, 2)
     ]
     run.save_figure("net_2_3_3_2", plots.surfaces(panels, num_columns=2))
-    return {"collapse_error": jnp.abs(flat_outputs - collapsed).max().item()}
+    return {"collapse_error": jnp.abs(flat_outputs - collapsed).max()}
+
+
+def main(config: Config, run: Run) -> dict:
+    """Draws the pictures of pages 6 to 10."""
+    summary = draw_neuron(config, run)
+    summary |= draw_three_units(config, run)
+    summary |= draw_activations(config, run)
+    summary |= draw_net(config, run)
+    return summary
 
 
 if __name__ == "__main__":
-    start(Config, main, quick=Config(resolution=41))
+    start(Config, main, quick=Config(resolution=41), x64=True)

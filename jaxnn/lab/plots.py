@@ -165,7 +165,7 @@ def lines(
             if all_runs:
                 y = np.ma.mask_cols(y)
             mean = y.mean(axis=0)
-            (line,) = axis.plot(x, mean, label=label, marker="o" if len(mean) == 1 else None)
+            (line,) = axis.plot(x, mean, label=label, marker="o" if mean.count() == 1 else None)
             if len(y) > 1:
                 sd = y.std(axis=0, ddof=1)
                 axis.fill_between(x, mean - sd, mean + sd, color=line.get_color(), alpha=0.2, linewidth=0)
@@ -183,7 +183,7 @@ def lines(
 
 
 def boundary(
-    x1, x2, values, *, level: float | None = None, title: str = "", points=None, labels=None, point_cmap="coolwarm"
+    x1, x2, values, *, level: float | int | None = None, title: str = "", points=None, labels=None, point_cmap="coolwarm"
 ) -> Figure:
     """A function of two variables, the line where it has a level, and points [number, 2] coloured by their labels."""
     figure = Figure(figsize=(5.6, 4.8), layout="constrained")
@@ -198,7 +198,7 @@ def boundary(
     return figure
 
 
-def level_bend(x1, x2, values, *, level: float) -> float | None:
+def level_bend(x1, x2, values, *, level: float | int) -> float | None:
     """How far from straight the line is on which a function on a grid has that level: the largest distance of a point.
 
     Between grid points the function is interpolated linearly. None where no such line crosses the grid.
