@@ -32,7 +32,8 @@ BATCH_SIZE = 50
 EVAL_EVERY = 5  # epochs between two evaluations on the validation images
 PATIENCE = 4  # early stopping after so many evaluations without a better one
 MODEL = models.preprocess(layers.flatten_pixels, models.mlp([300, 100], 10))
-REGULARIZERS = {  # their strengths are the best of coarse grids, by validation accuracy
+Name = Literal["nothing", "l1", "l2", "early_stopping", "dropout", "augmentation", "all"]
+REGULARIZERS: dict[Name, dict] = {  # their strengths are the best of coarse grids, by validation accuracy
     "nothing": {},
     "l1": {"l1": 3e-5},
     "l2": {"l2": 1e-3},
@@ -41,7 +42,6 @@ REGULARIZERS = {  # their strengths are the best of coarse grids, by validation 
     "augmentation": {"max_shift": 2, "max_rotation": 15.0},
     "all": {"l1": 1e-5, "l2": 3e-4, "dropout": 0.2, "max_shift": 2, "max_rotation": 10.0, "stops_early": True},
 }
-Name = Literal["nothing", "l1", "l2", "early_stopping", "dropout", "augmentation", "all"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def evaluate(params, **batches) -> dict[str, jax.Array]:
     return found
 
 
-def train(config: Config, run: Run, name: str, keys, own, validation, *, dropout=0.0, stops_early=False, **in_loss):
+def train(config: Config, run: Run, name: Name, keys, own, validation, *, dropout=0.0, stops_early=False, **in_loss):
     """The nets of all seeds, trained side by side, each on digits of its `own`; in the log as long as they train."""
     epoch = config.num_train // BATCH_SIZE
     model = models.preprocess(layers.flatten_pixels, models.mlp([300, 100], 10, dropout=dropout))
@@ -107,7 +107,7 @@ def train(config: Config, run: Run, name: str, keys, own, validation, *, dropout
     return chunks.state
 
 
-def draw(run: Run, ends: dict[str, dict]):
+def draw(run: Run, ends: dict):
     """The losses while all nets of a kind train; errors and losses on the test set."""
     titles = {"train_loss": "loss on training digits", "validation_loss": "loss on validation digits"}
     curves = {titles[name]: plots.by_kind(run.read_log(), "regularizer", "epoch", name) for name in titles}
@@ -118,7 +118,7 @@ def draw(run: Run, ends: dict[str, dict]):
     run.save_figure("test_set", plots.spread(panels, ylabel=""))
 
 
-def summarize(ends: dict[str, dict]) -> dict:
+def summarize(ends: dict) -> dict:
     """Of each regularizer, accuracy and loss on the test set, the gap to the training digits, gains seed by seed."""
     summary, nothing = {}, ends["nothing"]
     for name, end in ends.items():
@@ -138,7 +138,7 @@ def main(config: Config, run: Run) -> dict:
     digits_keys, net_keys = jax.vmap(jax.random.split)(training.seed_keys(config.seed, config.num_seeds)).T
     drawn = jax.vmap(lambda key: jax.random.permutation(key, len(data.train.targets))[: config.num_train])(digits_keys)
     own = jax.tree.map(lambda leaf: leaf[drawn], data.train)
-    names = dict.fromkeys(("nothing", *config.regularizers))
+    names: list[Name] = [name for name in REGULARIZERS if name in ("nothing", *config.regularizers)]
     nets = {name: train(config, run, name, net_keys, own, data.validation, **REGULARIZERS[name]) for name in names}
     test_nets = jax.jit(jax.vmap(lambda params, own, test: evaluate(params, train=own, test=test), (0, 0, None)))
     ends = {name: test_nets(nets[name].params, own, data.test) for name in nets}

@@ -183,7 +183,15 @@ def lines(
 
 
 def boundary(
-    x1, x2, values, *, level: float | int | None = None, title: str = "", points=None, labels=None, point_cmap="coolwarm"
+    x1,
+    x2,
+    values,
+    *,
+    level: float | int | None = None,
+    title: str = "",
+    points=None,
+    labels=None,
+    point_cmap="coolwarm",
 ) -> Figure:
     """A function of two variables, the line where it has a level, and points [number, 2] coloured by their labels."""
     figure = Figure(figsize=(5.6, 4.8), layout="constrained")
