@@ -78,8 +78,11 @@ def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
 
 def _named(tree: PyTree) -> dict[str, Any]:
     """The leaves by their places, such as "params.Conv_0.kernel"."""
-    paths = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator=".") or "value": leaf for path, leaf in paths}
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") or "value" for path, _ in leaves]
+    if len(set(names)) < len(names) or "__metadata__" in names:
+        raise ValueError(f"a checkpoint needs a name for each leaf, of its own and none of safetensors', not {names}")
+    return {name: leaf for name, (_, leaf) in zip(names, leaves, strict=True)}
 
 
 def _describe(tree: PyTree) -> dict[str, str]:

@@ -1,9 +1,12 @@
 """The settings of an experiment: from the command line, or from the config.json of a run."""
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.util
+import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,14 +58,15 @@ def parse_command_line(name: str, config_class: type, quick: Any, *, resumable: 
     """The options and the settings. Raises BadUsageError where these cannot be."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--quick", action="store_true")
-    early.add_argument("--from", type=Path, dest="from_")
+    early.add_argument("--from", type=Path, dest="from_", nargs="?")
     if resumable:
-        early.add_argument("--resume", type=Path)
+        early.add_argument("--resume", type=Path, nargs="?")
     given, _ = early.parse_known_args()
     default = quick if given.quick else config_class()
     resume = getattr(given, "resume", None)
-    if resume or given.from_:
-        default = read_config(name, config_class, given.from_ or resume / "config.json")
+    source = given.from_ or (resume and resume / "config.json")
+    if source:
+        default = read_config(name, config_class, source)
     options, settings = _parse(name, config_class, default, TrainingOptions if resumable else Options)
     config = _check(config_class, settings)
     exclusive = {"--resume": resume, "--from": options.from_, "--quick": options.quick}
@@ -78,23 +82,39 @@ def parse_command_line(name: str, config_class: type, quick: Any, *, resumable: 
 
 
 def _parse(name: str, config_class: type, default: Any, options_class: type) -> tuple[TrainingOptions, dict[str, Any]]:
-    """What the command line says, its settings not yet checked: tyro would print a box for each that cannot be."""
+    """What the command line says, its settings not yet checked: tyro would stop at the first that cannot be."""
 
     class Unchecked(config_class):
         def __init__(self, **settings):
-            vars(self).update(settings)
+            self.__dict__.update(settings)
 
     Unchecked.__doc__ = config_class.__doc__
     unchecked = Unchecked(**{field.name: getattr(default, field.name) for field in dataclasses.fields(default)})
     fields = [("run", options_class, options_class()), ("config", Unchecked, unchecked)]
-    parsed = tyro.cli(
-        dataclasses.make_dataclass("Arguments", fields, frozen=True),
-        prog=f"python -m experiments {name}",
-        description=sys.modules[config_class.__module__].__doc__,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            parsed = tyro.cli(
+                dataclasses.make_dataclass("Arguments", fields, frozen=True),
+                prog=f"python -m experiments {name}",
+                description=sys.modules[config_class.__module__].__doc__,
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as error:
+        if error.code:
+            raise BadUsageError(_without_box(errors.getvalue())) from error
+        raise
     options = TrainingOptions(**vars(parsed.run))
     return options, {field.name: getattr(parsed.config, field.name) for field in dataclasses.fields(config_class)}
+
+
+def _without_box(text: str) -> str:
+    """In one line, what tyro writes into a box of several: the complaint, and the setting that may have been meant."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()[1:]  # colours are dropped, and the title
+    words = " ".join(line.strip("│ ") for line in lines)
+    complaint = next(part.strip() for part in re.split("[─-]{5,}", words) if part.strip())
+    near = re.search(r"Perhaps you meant:\s+(--[\w-]+)", words)
+    return complaint + (f": did you mean {near[1]}?" if near else " (--help names all settings)")
 
 
 def _check(config_class: type, settings: dict[str, Any]):
@@ -133,9 +153,9 @@ def _in_words(error: pydantic.ValidationError) -> str:
     lines = []
     for fault in error.errors():
         message = fault["msg"].removeprefix("Value error, ")
-        message = message[0].lower() + message[1:] if message.startswith("Input ") else message
-        value = "" if fault["type"] == "value_error" else f", not {fault['input']}"
-        lines.append(" ".join([*(f"--{str(part).replace('_', '-')}:" for part in fault["loc"][:1]), message]) + value)
+        if fault["type"] != "value_error":
+            message = f"{message[0].lower()}{message[1:]}, not {fault['input']}"
+        lines.append(" ".join([*(f"--{str(part).replace('_', '-')}:" for part in fault["loc"][:1]), message]))
     return "\n".join(lines)
 
 

@@ -1,24 +1,26 @@
 """What a run says on the terminal: messages, progress, the summary."""
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import rich.console
-import rich.markup
 import rich.progress
-import rich.table
+
+_AS_IT_IS: Any = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}  # each line, whatever it says
 
 
+@functools.cache
 def stderr() -> rich.console.Console:
-    """Standard error, lines as long as they are."""
-    return rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+    """Standard error, for all who write there: only so does a message find its place above a progress bar."""
+    return rich.console.Console(stderr=True, **_AS_IT_IS)
 
 
 class _Printer(logging.Handler):
-    """Prints a message as it is."""
+    """Prints messages."""
 
     def __init__(self, console: rich.console.Console):
         super().__init__()
@@ -26,7 +28,7 @@ class _Printer(logging.Handler):
 
     def emit(self, record):
         """Above a progress bar, where there is one."""
-        self._console.print(record.getMessage(), markup=False)
+        self._console.print(record.getMessage())
 
 
 def show_log(console: rich.console.Console):
@@ -70,8 +72,7 @@ def progress(
 
 
 def print_summary(summary: dict[str, Any]):
-    """The results, on standard output."""
-    table = rich.table.Table(show_header=False, box=None)
+    """The results, on standard output, a line each."""
+    console, width = rich.console.Console(**_AS_IT_IS), max(map(len, summary), default=0)
     for name, value in summary.items():
-        table.add_row(rich.markup.escape(name), f"{value:.6g}" if isinstance(value, float) else str(value))
-    rich.console.Console(highlight=False).print(table)
+        console.print(f"{name:{width}}  {f'{value:.6g}' if isinstance(value, float) else value}")

@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Run:
         self._log = directory / "metrics.jsonl"
         self._log_size = self._log.stat().st_size if self._log.exists() else 0  # the bytes that count
         self._shown: dict[str, float] = {}
+        self._names: set[str] = set()  # of the trainings
         self._stop_signal: int | None = None
         self._events = None
         self._open = contextlib.ExitStack()
@@ -62,21 +63,24 @@ class Run:
         """The chunks of a training of `total` steps, each up to a multiple of `every`, that are still to be done.
 
         They begin behind the newest checkpoint. After each, its end is saved; progress is shown; Ctrl-C and SIGTERM
-        stop the run. All rows of the log must be written inside chunks, or after the last.
+        stop the run.
 
         state: any pytree of arrays at step 0.
         name: tells one training of the run from another.
         unit, per_step: what progress counts, and how many of it a step has.
         """
+        if name in self._names:
+            raise ValueError(f"one training of the run is called {name} already: give each a name of its own")
+        self._names.add(name)
         return Chunks(self, name, state, total, every, unit, per_step)
 
     def log(self, **row):
         """Appends a row to metrics.jsonl, as `to_json` writes it. With --tensorboard, its numbers are shown there too.
 
-        Rows with a `seed` are told apart by it; `step` is where TensorBoard draws the other numbers.
+        Rows with a `seed` are told apart by it; `step` is where TensorBoard draws the other numbers. A resumed run must
+        write the same rows again: no wall times.
         """
         with self._log.open("r+b" if self._log.exists() else "wb") as file:
-            file.truncate(self._log_size)
             file.seek(self._log_size)
             file.write(to_json(row).encode() + b"\n")
             self._log_size = file.tell()
@@ -103,7 +107,7 @@ class Run:
 
     def say(self, message: str):
         """Prints a line, above the progress bar where there is one."""
-        self._console.print(message, markup=False)
+        self._console.print(message)
 
     def record(self, **facts):
         """Adds facts to environment.json, such as the checksums of the data."""
@@ -150,8 +154,14 @@ class Run:
     def close(self):
         """Ends the progress that is shown, and cuts off rows of the log that no longer count."""
         self._open.close()
+        self._close_tensorboard()
         if self._log.exists():
             os.truncate(self._log, self._log_size)
+
+    def _close_tensorboard(self):
+        if self._events is not None:
+            self._events.close()
+            self._events = None
 
     def _checkpoints(self, name: str) -> list[tuple[int, Path]]:
         """Of this training, by their steps."""
@@ -174,13 +184,14 @@ class Run:
                 if later > step:
                     other.unlink()
             self._log_size, self.train_seconds = notes["log_bytes"], notes["train_seconds"]
+            self._close_tensorboard()  # the log goes on elsewhere: it is to be written anew
             return restored, step
         if errors:
             raise RunFailedError(f"none of the checkpoints of {name} in {self.directory} can be gone on with")
         return state, 0
 
     def _check(self, path: Path, notes: dict[str, Any]):
-        own, saved = self._settings, notes["settings"]
+        own, saved = self._settings, notes.get("settings", {})
         differing = sorted(name for name in own if name != "data_dir" and saved.get(name) != own[name])
         if differing:
             raise checkpoint.CheckpointError(f"{path} was made with other settings: {', '.join(differing)}")
@@ -236,24 +247,28 @@ class Chunks:
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """One after the other; each is saved before the next begins."""
         run, chunks = self._run, list(itertools.pairwise(self._stops))
+        if not chunks:
+            return
         total, done = (step * self._per_step for step in (self._stops[-1], self._stops[0]))
         run._shown, started = {}, time.perf_counter() - run.train_seconds
         with run._open:
             run._open.enter_context(run._signals_wait_for_a_checkpoint())
             report = run._open.enter_context(console.progress(run._console, total, unit=self._unit, done=done))
-            for number, (start, stop) in enumerate(chunks):
+            for number, (start, step) in enumerate(chunks):
                 traced = run._options.profile and number == min(1, len(chunks) - 1)  # the first one compiles
                 with run._traced() if traced else contextlib.nullcontext():
-                    yield stop, stop - start
+                    yield step, step - start
                     jax.block_until_ready(self.state)
                 run.train_seconds = time.perf_counter() - started
-                run._save(self._name, stop, self.state)
-                report(stop * self._per_step, {"step": stop, **run._shown})
+                run._save(self._name, step, self.state)
+                report(step * self._per_step, {"step": step, **run._shown})
                 if run._stop_signal is not None:
-                    raise StoppedError(run._stop_signal, stop, run.directory)
+                    break
+        if run._stop_signal is not None:  # a signal that came after the last chunk counts, too
+            raise StoppedError(run._stop_signal, step, run.directory)
 
 
-def mean_and_sd(name: str, values: ArrayLike) -> dict[str, float]:
+def mean_and_sd(name: str, values: ArrayLike | Sequence[float]) -> dict[str, float]:
     """For the summary: the mean over several nets, and as `<name>_sd` their sample standard deviation.
 
     NaN stands for the deviation of one net, and for both where a value is not finite.

@@ -54,28 +54,29 @@ def start(
         options, config = parse_command_line(name, config_class, quick, resumable=resumable)
         directory = options.resume or _make_directory(name, options.out)
         settings = {"experiment": name, **dataclasses.asdict(config)}
-        with _lock(directory), jax.enable_x64(x64):
+        with _lock(directory), jax.enable_x64(True) if x64 else contextlib.nullcontext():
             run = Run(directory, options, settings)
             if (directory / "summary.json").exists():
                 log.info("%s is finished already", directory)
                 if options.tensorboard:
                     run.show_in_tensorboard([])
+                    run.close()
                 summary = json.loads((directory / "summary.json").read_text())
             else:
                 with _undo_if_nothing_began(directory, is_new=options.resume is None):
                     summary = _execute(run, settings, lambda run: main(config, run))
     except StoppedError as error:
-        terminal.print(f"{name}: {error}", markup=False)
+        terminal.print(f"{name}: {error}")
         _say_how_to_go_on(terminal, name, error.directory)
         sys.exit(128 + error.signal_number)
     except KeyboardInterrupt:
         terminal.show_cursor()
-        terminal.print(f"{name}: interrupted", markup=False)
+        terminal.print(f"{name}: interrupted")
         if run and (run.directory / "checkpoints").exists():
             _say_how_to_go_on(terminal, name, run.directory)
         sys.exit(128 + signal.SIGINT)
     except (BadUsageError, RunFailedError, NoDeviceError, OSError) as error:
-        terminal.print(f"{name}: {error}", style="red", markup=False)
+        terminal.print(f"{name}: {error}", style="red")
         sys.exit(2 if isinstance(error, BadUsageError) else 1)
     console.print_summary(summary)
     _say_what_to_look_at(terminal, run.directory, sys.modules[main.__module__].__doc__ or "")
@@ -117,15 +118,15 @@ def _interrupt(number, frame):
 
 
 def _say_how_to_go_on(terminal, name: str, directory: Path):
-    terminal.print(f'  make experiment NAME={name} ARGS="--resume {shlex.quote(str(directory))}"', markup=False)
+    terminal.print(f'  make experiment NAME={name} ARGS="--resume {shlex.quote(str(directory))}"')
 
 
 def _say_what_to_look_at(terminal, directory: Path, docstring: str):
     """The pictures, and what the experiment's docstring lets one expect."""
     for picture in sorted(directory.glob("figures/*.png")) + sorted(directory.glob("*.gif")):
-        terminal.print(f"picture: {picture}", markup=False)
+        terminal.print(f"picture: {picture}")
     for expected in re.findall(r"^Expect: (.*(?:\n +.*)*)", docstring, re.MULTILINE):
-        terminal.print(f"expect: {' '.join(expected.split())}", markup=False)
+        terminal.print(f"expect: {' '.join(expected.split())}")
 
 
 @contextlib.contextmanager

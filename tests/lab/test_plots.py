@@ -40,7 +40,7 @@ def test_image_grid_of_any_sizes_with_0_in_the_middle_of_the_colours():
     np.testing.assert_allclose(extents, [[0.94, 0.47], [0.94, 0.94]])
 
 
-def test_lines_of_several_runs_show_their_mean_and_deviation():
+def test_lines_of_several_runs_show_their_mean_and_standard_deviation():
     runs = np.array([[1.0, 2.0, np.nan], [3.0, 6.0, 5.0]])
     (axis,) = draws(plots.lines({"loss": {"net": (np.arange(3), runs), "other": (np.arange(3), runs[1])}}))
     np.testing.assert_array_equal(axis.lines[0].get_ydata(), [2, 4, 5])
@@ -48,24 +48,52 @@ def test_lines_of_several_runs_show_their_mean_and_deviation():
     assert np.isclose(band.get_paths()[0].vertices[:, 1].max(), 4 + np.sqrt(8))
 
 
+def test_lines_have_gaps_where_runs_have_ended():
+    runs = np.array([[1.0, 2.0, np.nan, np.nan], [3.0, 4.0, 5.0, np.nan]])
+    for all_runs, expected in ((False, [2, 3, 5, np.nan]), (True, [2, 3, np.nan, np.nan])):
+        (axis,) = draws(plots.lines({"loss": {"": (np.arange(4), runs)}}, all_runs=all_runs))
+        np.testing.assert_array_equal(np.ma.filled(axis.lines[0].get_ydata(), np.nan), expected)
+
+
+def test_rows_of_a_log_become_curves():
+    rows = [
+        {"seed": 4, "step": 10, "loss": 1.0, "kind": "b"},
+        {"seed": 3, "step": 20, "loss": None, "kind": "b"},
+        {"seed": 3, "step": 10, "loss": 2.0, "kind": "b"},
+        {"seed": 3, "step": 5, "loss": 0.5, "kind": "a"},
+    ]
+    steps, losses = plots.by_seed(rows[:3], "step", "loss")
+    np.testing.assert_array_equal(steps, [10, 20])
+    np.testing.assert_array_equal(losses, [[2, np.nan], [1, np.nan]])
+    curves = plots.by_kind(rows, "kind", "step", "loss")
+    assert list(curves) == ["b", "a"]
+    np.testing.assert_array_equal(curves["b"][1], losses)
+    assert [array.tolist() for array in curves["a"]] == [[5], [[0.5]]]
+
+
 def test_lines_without_a_value_above_0_are_drawn_without_a_logarithm():
     (axis,) = draws(plots.lines({"loss": {"net": (np.arange(1.0, 3.0), np.full(2, np.nan))}}, log="xy"))
     assert axis.get_yscale() == "linear"
 
 
-def test_tables_write_mean_and_deviation():
-    figure = plots.tables(
-        {"a": np.array([[[0.25, 0.75]], [[1.0, 1.0]]])}, rows=["x", "y"], columns=["1"], limits=(0.0, 1.0)
-    )
-    assert [text.get_text() for text in draws(figure)[0].texts] == ["0.50\n± 0.35", "1.00\n± 0.00"]
-    (axis, _) = draws(plots.tables({"a": np.array([[[0.25]]])}, rows=["x"], columns=["1"]))
-    assert [text.get_text() for text in axis.texts] == ["0.25"]
+def test_a_surface_stands_over_its_path():
+    x1, x2 = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9))
+    flat = plots.Surface("plane", x1, x2, 0 * x1)
+    path = np.array([[1.0, 1.0], [0.0, 0.0]])
+    panel = plots.Surface("bowl", x1, x2, x1**2, path, path, flat, np.array([[0.5, 0.5, 4.0]]), limits=(0.0, 2.0))
+    bowl, plane = draws(plots.surfaces([panel, flat]))
+    assert [axis.get_title() for axis in (bowl, plane)] == ["bowl", "plane"]
+    np.testing.assert_allclose(bowl.get_zlim(), [-1, 2], atol=0.1)
+    assert len(bowl.lines) == 2
+    assert not plane.lines
 
 
-def test_classes_stand_at_their_medians():
-    spots = np.array([[0.0, 0.0], [2.0, 2.0], [5.0, 1.0]])
-    (axis,) = draws(plots.classes({"plane": spots}, [0, 0, 2], ["a", "b", "c"]))
-    assert [(text.get_text(), text.get_position()) for text in axis.texts] == [("a", (1, 1)), ("c", (5, 1))]
+def test_a_boundary_is_drawn_at_its_level():
+    x1, x2 = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9))
+    axis = draws(plots.boundary(x1, x2, x1, level=0.5, points=np.array([[0.0, 1.0]]), labels=[1]))[0]
+    (line,) = [one for one in axis.collections if list(getattr(one, "levels", [])) == [0.5]]
+    np.testing.assert_allclose(line.get_paths()[0].vertices[:, 0], 0.5)
+    np.testing.assert_array_equal(axis.collections[-1].get_offsets(), [[0, 1]])
 
 
 def test_spread_shows_each_value_and_the_median():
@@ -73,14 +101,6 @@ def test_spread_shows_each_value_and_the_median():
     (axis,) = draws(plots.spread({"errors": columns}, ylabel="error", marks={"other": {"errors": [3.0, None]}}))
     assert [line.get_ydata().tolist() for line in axis.lines[1:4:2]] == [[2, 2], [5, 5]]
     assert axis.get_legend_handles_labels()[1] == ["median", "other"]
-
-
-def test_curves_show_each_run_and_the_mean():
-    values = RNG.uniform(size=(3, 5))
-    (loss, accuracy) = draws(plots.curves(range(5), {"loss": values, "accuracy": values[:1]}))
-    np.testing.assert_allclose(loss.lines[-1].get_ydata(), values.mean(axis=0))
-    assert (len(loss.lines), len(accuracy.lines)) == (4, 1)
-    assert loss.get_xlabel() == "step"
 
 
 def test_confusion_writes_the_counts_and_colours_the_errors():
@@ -93,23 +113,6 @@ def test_confusion_writes_the_counts_and_colours_the_errors():
 
 def test_confusion_without_errors():
     draws(plots.confusion(np.eye(3, dtype=int), ["a", "b", "c"]))
-
-
-def test_curves_have_gaps_where_runs_have_ended():
-    values = np.array([[1.0, 2.0, np.nan, np.nan], [3.0, 4.0, 5.0, np.nan]])
-    (axis,) = draws(plots.curves([1, 2, 3, 4], {"loss": values}))
-    mean = next(line for line in axis.lines if line.get_label() == "mean")
-    np.testing.assert_array_equal(np.ma.filled(mean.get_ydata(), np.nan), [2, 3, 5, np.nan])
-
-
-def test_predictions_marks_the_most_probable_class():
-    probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.0, 1.0, 0.0]])
-    pictures = [np.zeros((20, 30)), np.zeros((9, 9)), np.ones((5, 5))]
-    figure = plots.predictions(pictures, np.zeros((3, 28, 28, 1)), probabilities, ["a.png", "$^$.png"], ["x", "y", "z"])
-    shown = [axis for axis in figure.axes if axis.get_title()]
-    assert [axis.get_title() for axis in shown] == ["a.png", "x: 70.0%", "$^$.png", "z: 80.0%"]
-    assert [bar.get_height() for bar in shown[3].patches] == [0.1, 0.1, 0.8]
-    draws(figure)
 
 
 X1, X2 = np.meshgrid(np.linspace(-2, 2, 81), np.linspace(-2, 2, 81))

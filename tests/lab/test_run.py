@@ -1,280 +1,313 @@
-import concurrent.futures
-import dataclasses
+import contextlib
 import gzip
 import json
-import os
+import math
 import signal
-import sys
-import tempfile
-import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 import pytest
 from matplotlib.figure import Figure
 
-from jaxnn.lab import config, run
+from jaxnn.lab import checkpoint, console, run
+from jaxnn.lab.config import TrainingOptions
+from jaxnn.lab.run import Run, RunFailedError, StoppedError
+
+START = {"sum": np.float32(0)}
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """Settings."""
-
-    size: int = 3  # how large
-    data_dir: Path | None = None  # data folder
-
-    def __post_init__(self):
-        """Refuses what cannot be."""
-        config.require(self, "size", self.size > 0, "1 or more")
-
-    def extends(self, earlier):
-        """To a larger one."""
-        return self.size > earlier.size
+def train(this, name="nets", total=10, start=START, **settings):
+    """Adds up the steps, in chunks; the steps at which chunks ended, and the sum."""
+    chunks, ends = this.chunks(start, total, every=4, name=name, **settings), []
+    for step, num_steps in chunks:
+        chunks.state = {"sum": chunks.state["sum"] + np.float32(num_steps)}
+        this.log(training=name, step=step, sum=chunks.state["sum"])
+        ends.append(step)
+    return ends, chunks.state["sum"].item()
 
 
-def write_everything(settings, run):
-    """An experiment."""
-    run.record(data_sha256={"toy": "abc"})
-    run.log(step=1, loss=0.5)
-    run.log(step=2, loss=0.25)
-    run.save_figure("empty", Figure())
-    with run.progress(10, unit="steps") as report:
-        report(5, loss=0.5)
-        report(10, loss=0.25)
-    return {"size": settings.size, "last": run.read_log()[-1]["loss"], "none": None}
+@pytest.fixture(autouse=True)
+def shown():
+    """What jaxnn says goes to standard error, as in a process of its own."""
+    console.show_log(console.stderr())
 
 
-def start(monkeypatch, *arguments, main=write_everything):
-    monkeypatch.setattr(sys, "argv", ["toy", *map(str, arguments)])
-    run.start(Config, main, quick=Config(size=1))
+@pytest.fixture
+def trained(tmp_path):
+    """A folder with the checkpoints of a training, at steps 8 and 10."""
+    this = Run(tmp_path, settings={"rate": 0.1, "sizes": (3, 4), "data_dir": Path("/data")})
+    assert train(this) == ([4, 8, 10], 10)
+    this.close()
+    return tmp_path
 
 
-def test_a_run_leaves_a_folder_that_tells_all(monkeypatch, tmp_path, capsys):
-    folder = tmp_path / "run"
-    start(monkeypatch, "--out", folder, "--size", 7)
-    assert json.loads((folder / "config.json").read_text()) == {"experiment": "toy", "size": 7, "data_dir": None}
-    assert json.loads((folder / "summary.json").read_text()) == {"size": 7, "last": 0.25, "none": None}
-    assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [1, 2]
-    environment = json.loads((folder / "environment.json").read_text())
-    assert environment["data_sha256"] == {"toy": "abc"}
-    assert {"jax", "jaxlib", "optax", "flax"} <= set(environment["packages"])
-    assert (folder / "figures" / "empty.png").read_bytes().startswith(b"\x89PNG")
-    out, err = capsys.readouterr()
-    assert out.split() == ["size", "7", "last", "0.25", "none", "None"]
-    assert f"results in {folder}" in err
-    assert "toy on the CPU" in err
-    assert [line.split()[0] for line in err.splitlines() if "steps/s" in line] == ["50%", "100%"]
-
-
-def test_quick_is_a_default_that_flags_override(monkeypatch, tmp_path):
-    start(monkeypatch, "--quick", "--out", tmp_path / "quick")
-    assert json.loads((tmp_path / "quick" / "summary.json").read_text())["size"] == 1
-    start(monkeypatch, "--quick", "--size", 5, "--out", tmp_path / "five")
-    assert json.loads((tmp_path / "five" / "summary.json").read_text())["size"] == 5
-
-
-def test_runs_of_the_same_second_do_not_share_a_folder(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    for _ in range(3):
-        start(monkeypatch)
-    assert len(list((tmp_path / "runs" / "toy").iterdir())) == 3
+def again(folder, **changes):
+    return Run(folder, settings={"rate": 0.1, "sizes": (3, 4), "data_dir": None} | changes)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("total", "every", "expected"),
+    [(10, 4, [(4, 4), (8, 4), (10, 2)]), (8, 4, [(4, 4), (8, 4)]), (3, 4, [(3, 3)]), (0, 4, [])],
+)
+def test_chunks_end_at_multiples_and_at_the_total(tmp_path, total, every, expected):
+    assert list(Run(tmp_path).chunks(START, total, every=every)) == expected
+
+
+def test_progress_counts_in_units_and_shows_means(tmp_path, capsys):
+    this = Run(tmp_path)
+    for step, _ in this.chunks(START, 10, every=4, unit="images", per_step=100):
+        this.log_seeds(7, step=step, train_loss=np.array([0.5, 0.25, np.nan]), kind="a", nothing=np.full(3, np.nan))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in lines] == ["40%", "80%", "100%"]
+    assert all("images/s" in line and line.endswith("train loss 0.375") for line in lines)
+    assert "  step 8  " in lines[1]
+
+
+def test_a_training_goes_on_behind_its_newest_checkpoint(trained):
+    (trained / "checkpoints" / "nets-00000010.safetensors").unlink()
+    this = again(trained)
+    assert train(this) == ([10], 10)
+    assert [row["step"] for row in this.read_log()] == [4, 8, 10]
+    assert train(again(trained)) == ([], 10)
+
+
+def test_of_each_training_the_two_newest_checkpoints_are_kept(trained):
+    train(again(trained), name="others", total=6)
+    names = [f"{name}.safetensors" for name in ("nets-00000008", "nets-00000010", "others-00000004", "others-00000006")]
+    assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == names
+
+
+def test_two_trainings_of_one_name_are_refused(tmp_path):
+    this = Run(tmp_path)
+    train(this)
+    with pytest.raises(ValueError, match="one training of the run is called nets already"):
+        train(this)
+
+
+def test_the_seconds_of_training_go_on(trained):
+    saved = checkpoint.load(trained / "checkpoints" / "nets-00000008.safetensors", START)[1]["train_seconds"]
+    assert saved > 0
+    (trained / "checkpoints" / "nets-00000010.safetensors").unlink()
+    this = again(trained)
+    train(this)
+    after_first = this.train_seconds
+    assert after_first > saved
+    train(this, name="others")
+    assert this.train_seconds > after_first
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def lose_notes(path):
+    checkpoint.save(path, START)
+
+
+def change_structure(path):
+    checkpoint.save(path, {"sum": np.float64(0)})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
     [
-        (["--size", "0"], "--size must be 1 or more, not 0"),
-        (["--size", "1.5"], "1.5"),
-        (["--sise", "2"], "--size"),
-        (["--data-dir", __file__], f"--data-dir {__file__} is a file: name the folder"),
+        (damage, "is no readable checkpoint"),
+        (lose_notes, "was made with other settings: rate, sizes"),
+        (change_structure, "holds another structure: it has ['sum float64[]'], expected was ['sum float32[]']"),
     ],
 )
-def test_bad_usage_exits_with_2_and_makes_nothing(monkeypatch, tmp_path, capsys, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as error:
-        start(monkeypatch, *arguments)
-    assert error.value.code == 2
-    assert message in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+def test_checkpoints_that_cannot_be_gone_on_with_are_passed_over(trained, capsys, spoil, message):
+    older, newer = sorted((trained / "checkpoints").iterdir())
+    spoil(newer)
+    assert train(again(trained)) == ([10], 10)
+    said = capsys.readouterr().err
+    assert str(newer) in said
+    assert message in said
+    spoil(older)
+    spoil(newer)
+    with pytest.raises(RunFailedError, match=f"none of the checkpoints of nets in {trained} can be gone on with"):
+        train(again(trained))
+    assert sorted((trained / "checkpoints").iterdir()) == [older, newer]
+    assert len((trained / "metrics.jsonl").read_text().splitlines()) == 3
 
 
-def test_a_folder_in_use_is_refused(monkeypatch, tmp_path, capsys):
-    (tmp_path / "mine.txt").touch()
-    with pytest.raises(SystemExit) as error:
-        start(monkeypatch, "--out", tmp_path)
-    assert error.value.code == 2
-    assert "is there already: name another" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+def test_a_checkpoint_of_other_settings_is_refused(trained, capsys):
+    with pytest.raises(RunFailedError):
+        train(again(trained, rate=0.2, new=1))
+    assert "nets-00000010.safetensors was made with other settings: new, rate" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_made_is_refused(monkeypatch, tmp_path, capsys):
-    (tmp_path / "file").touch()
-    with pytest.raises(SystemExit) as error:
-        start(monkeypatch, "--out", tmp_path / "file" / "run")
-    assert error.value.code == 2
-    assert "cannot write into the folder" in capsys.readouterr().err
+@pytest.mark.parametrize("cut", [lambda path: path.write_bytes(path.read_bytes()[:-1]), lambda path: path.unlink()])
+def test_a_checkpoint_whose_log_is_lost_is_refused(trained, capsys, cut):
+    (trained / "checkpoints" / "nets-00000008.safetensors").unlink()
+    cut(trained / "metrics.jsonl")
+    with pytest.raises(RunFailedError):
+        train(again(trained))
+    assert "is shorter than when nets-00000010.safetensors was made" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_written_into_is_refused(monkeypatch, capsys):
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o555)
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)  # root may write anywhere
-    try:
-        with pytest.raises(SystemExit) as error:
-            start(monkeypatch, "--out", folder)
-    finally:
-        os.seteuid(user)
-    assert error.value.code == 2
-    assert f"cannot write into the folder {folder} (Permission denied)" in capsys.readouterr().err
-    folder.rmdir()  # which only an empty folder allows
+def test_a_checkpoint_half_written_is_none(trained):
+    newest = trained / "checkpoints" / "nets-00000010.safetensors"
+    newest.rename(newest.with_name(f".{newest.name}.part"))
+    assert train(again(trained)) == ([10], 10)
+    assert not list(newest.parent.glob("*.part"))
 
 
-def test_profile_traces_what_it_is_given(monkeypatch, tmp_path, capsys):
-    def trace(settings, this):
-        before = this.train_seconds()
-        for _ in range(2):
-            this.profile(lambda: time.sleep(0.1) or jnp.ones(3) + 1)
-        assert this.train_seconds() - before < 0.1  # that was no training
-        return {}
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_at_the_next_checkpoint(tmp_path, capsys, number):
+    usual = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    this = Run(tmp_path)
+    this.log = lambda training, step, **row: signal.raise_signal(number) if step == 8 else None
+    with pytest.raises(StoppedError, match=f"stopped after step 8; all is saved in {tmp_path}") as stopped:
+        train(this)
+    assert stopped.value.signal_number == number
+    assert "stopping at the next checkpoint (the same signal again: at once)" in capsys.readouterr().err
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == usual
+    assert train(Run(tmp_path))[0] == [10]
 
-    start(monkeypatch, "--out", tmp_path / "without", main=trace)
-    assert not (tmp_path / "without" / "profile").exists()
-    start(monkeypatch, "--profile", "--out", tmp_path / "with", main=trace)
-    (path,) = (tmp_path / "with" / "profile").rglob("perfetto_trace.json.gz")  # of the last
+
+def test_a_signal_behind_the_last_chunk_is_not_lost(tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def progress(*settings, **options):
+        yield lambda *numbers: None
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(console, "progress", progress)
+    with pytest.raises(StoppedError, match="after step 10"):
+        train(Run(tmp_path))
+
+
+def test_the_same_signal_again_stops_at_once(tmp_path):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    this = Run(tmp_path)
+    this.log = lambda **row: [signal.raise_signal(signal.SIGINT) for _ in range(2)]
+    with pytest.raises(KeyboardInterrupt):
+        train(this)
+    this.close()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert train(Run(tmp_path))[0] == [4, 8, 10]
+
+
+def test_signals_wait_for_checkpoints_only_while_there_are_more_to_come(trained):
+    usual = signal.getsignal(signal.SIGTERM)
+    this, handlers = again(trained), []
+    for name in ("nets", "others"):
+        for _ in this.chunks(START, 10, every=10, name=name):
+            handlers.append(signal.getsignal(signal.SIGTERM) is usual)
+        handlers.append(signal.getsignal(signal.SIGTERM) is usual)
+    assert handlers == [True, False, True]
+
+
+@pytest.mark.parametrize("total", [12, 3])
+def test_profile_traces_the_second_chunk_or_the_only_one(tmp_path, capsys, total):
+    this = Run(tmp_path, TrainingOptions(profile=True))
+    for step, _ in this.chunks(START, total, every=4):
+        with jax.profiler.TraceAnnotation(f"chunk_to_{step}"):
+            jnp.ones(3)
+    (path,) = (tmp_path / "profile").rglob("perfetto_trace.json.gz")
     assert f"open {path} with" in capsys.readouterr().err
-    assert json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    names = {event.get("name") for event in json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]}
+    assert [name for name in names if name and name.startswith("chunk_to_")] == [f"chunk_to_{8 if total > 4 else 3}"]
 
 
-def test_signals_wait_for_checkpoints_only_while_there_are_more_to_come(monkeypatch, tmp_path):
-    handlers = []
-
-    def train(settings, this):
-        for restore in (False, True):
-            if restore:
-                this.restore({}, [1])
-            with this.progress(1, unit="steps"):
-                handlers.append(signal.getsignal(signal.SIGINT))
-            handlers.append(signal.getsignal(signal.SIGINT))
-        return {}
-
-    start(monkeypatch, "--out", tmp_path / "run", main=train)
-    usual = signal.getsignal(signal.SIGINT)
-    assert [handler is usual for handler in handlers] == [True, True, False, True]
+def test_the_log_keeps_numbers_as_they_are(tmp_path):
+    this = Run(tmp_path)
+    row = {"loss": jnp.float32(0.1), "matrix": np.eye(2, dtype=np.float32), "nan": math.nan, "worst": -np.inf}
+    this.log(step=np.int64(3), **row)
+    expected = {"step": 3, "loss": 0.1, "matrix": [[1.0, 0.0], [0.0, 1.0]], "nan": None, "worst": "-inf"}
+    assert this.read_log() == [expected]
+    assert Run(tmp_path).read_log() == [expected]
+    assert Run(tmp_path / "nothing").read_log() == []
 
 
-def test_tensorboard_without_its_package_is_refused(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(config.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SystemExit) as error:
-        start(monkeypatch, "--tensorboard", "--out", tmp_path / "run")
-    assert error.value.code == 2
-    assert "pip install tensorboardX" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
+def test_rows_that_no_checkpoint_counts_are_cut_off(trained):
+    this = again(trained)
+    this.log(step=11)
+    again(trained).close()  # counts all that there is
+    assert len(this.read_log()) == 4
+    this = again(trained)
+    this.begin()
+    assert this.read_log() == []
+    train(this)
+    this.close()
+    assert [json.loads(line)["step"] for line in (trained / "metrics.jsonl").read_text().splitlines()] == [4, 8, 10]
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="JAX uses the accelerator")
-def test_an_accelerator_that_is_not_used_is_said_aloud(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(Path, "glob", lambda folder, pattern: iter(["it"] if pattern.startswith("nvidia") else []))
-    start(monkeypatch, "--out", tmp_path / "run", main=lambda settings, this: {})
-    expected = "There is an NVIDIA GPU here, but JAX computes on the CPU: make setup EXTRA=cuda"
-    assert expected in capsys.readouterr().err
+def test_log_seeds_writes_a_row_for_each_net(tmp_path):
+    this = Run(tmp_path)
+    this.log_seeds(7, step=4, kind="a", loss=jnp.array([0.1, jnp.nan]), counts=np.array([[1, 2], [3, 4]]))
+    assert this.read_log() == [
+        {"seed": 7, "step": 4, "kind": "a", "loss": 0.1, "counts": [1, 2]},
+        {"seed": 8, "step": 4, "kind": "a", "loss": None, "counts": [3, 4]},
+    ]
+
+
+def test_an_animation_shows_its_last_frame_for_longer(tmp_path):
+    figures = [Figure(figsize=(1, 2)) for _ in range(3)]
+    for number, figure in enumerate(figures):
+        figure.text(0.5, 0.5, str(number))
+    Run(tmp_path).save_animation("digits", figures)
+    with PIL.Image.open(tmp_path / "digits.gif") as picture:
+        assert (picture.n_frames, picture.size) == (3, (80, 160))
+        assert picture.info["duration"] == 300
+        picture.seek(2)
+        assert picture.info["duration"] == 3000
 
 
 @pytest.mark.parametrize(
     ("values", "mean", "sd"),
     [
         (np.array([0.5, 0.75, 1.0]), 0.75, 0.25),
-        (np.array([0.5], np.float32), 0.5, None),
-        (np.array([0.5, np.nan]), None, None),
-        (np.array([0.5, np.inf]), None, None),
+        (np.array([0.5], np.float32), 0.5, math.nan),
+        (jnp.array([0.5, jnp.nan]), math.nan, math.nan),
+        (np.array([0.5, np.inf]), math.nan, math.nan),
     ],
 )
-def test_mean_and_sd_are_fit_for_a_summary(values, mean, sd):
-    assert run.mean_and_sd("accuracy", values) == {"accuracy": mean, "accuracy_sd": sd}
+def test_mean_and_sd(values, mean, sd):
+    found = run.mean_and_sd("accuracy", values)
+    assert list(found) == ["accuracy", "accuracy_sd"]
+    np.testing.assert_array_equal(list(found.values()), [mean, sd])
 
 
-def test_a_run_that_fails_exits_with_1_and_one_sentence(monkeypatch, tmp_path, capsys):
-    def fail(config, run):
-        raise OSError("the disk is full")
-
-    with pytest.raises(SystemExit) as error:
-        start(monkeypatch, "--out", tmp_path / "run", main=fail)
-    assert error.value.code == 1
-    assert capsys.readouterr().err.splitlines()[-1] == "toy: the disk is full"
-    assert not (tmp_path / "run").exists()  # nothing was measured, nothing is kept
-
-
-@pytest.mark.parametrize("finished", [True, False])
-def test_a_resumed_run_that_fails_at_once_stays_as_it_was(monkeypatch, tmp_path, finished):
-    def fail(config, run):
-        raise OSError("no data")
-
-    folder = tmp_path / "run"
-    start(monkeypatch, "--out", folder)
-    if not finished:
-        for name in ("summary.json", "metrics.jsonl"):
-            (folder / name).unlink()
-    before = {path.name: path.read_bytes() for path in folder.glob("*.json*")}
-    with pytest.raises(SystemExit) as error:
-        start(monkeypatch, "--resume", folder, "--size", "7", main=fail)
-    assert error.value.code == 1
-    assert {path.name: path.read_bytes() for path in folder.glob("*.json*")} == before
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.float32(0.1), "0.1"),
+        (jnp.float32(1e-8), "1e-08"),
+        (np.float64(0.1) + 0.2, "0.30000000000000004"),
+        (jnp.bfloat16(0.5), "0.5"),
+        (np.array(0.1, np.float32), "0.1"),
+        (jnp.array([[0.1, jnp.nan], [jnp.inf, -jnp.inf]]), '[[0.1, null], ["inf", "-inf"]]'),
+        (np.array([1e-300, 5e300]), "[1e-300, 5e+300]"),
+        (np.zeros((0, 3)), "[]"),
+        (np.array([2**62 + 1]), "[4611686018427387905]"),
+        ((np.bool_(True), np.str_("a"), Path("/a/b"), None, math.inf), '[true, "a", "/a/b", null, "inf"]'),
+        ({"a": {"b": (math.nan,)}}, '{"a": {"b": [null]}}'),
+    ],
+)
+def test_to_json(value, text):
+    assert run.to_json(value) == text
 
 
-def test_a_run_that_cannot_go_on_exits_with_1(monkeypatch, tmp_path, capsys):
-    def diverge(config, this):
-        raise run.RunFailedError("the training diverged")
-
-    with pytest.raises(SystemExit) as error:
-        start(monkeypatch, "--out", tmp_path / "run", main=diverge)
-    assert error.value.code == 1
-    assert capsys.readouterr().err.splitlines()[-1] == "toy: the training diverged"
+def test_float32_comes_back_from_json_bit_for_bit():
+    values = np.random.default_rng(0).integers(0, 2**32, 1000, dtype=np.uint32).view(np.float32)
+    values = values[np.isfinite(values)]
+    np.testing.assert_array_equal(np.array(json.loads(run.to_json(values)), np.float32), values)
 
 
-def test_ctrl_c_before_the_first_checkpoint_leaves_no_folder(monkeypatch, tmp_path, capsys):
-    def interrupt(settings, this):
-        raise KeyboardInterrupt
+def test_a_crash_between_write_and_rename_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    run.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        run.write_json(path, {"a": object()})
 
-    with pytest.raises(SystemExit) as error:
-        start(monkeypatch, "--out", tmp_path / "run", main=interrupt)
-    assert error.value.code == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "toy: interrupted"
-    assert not (tmp_path / "run").exists()
+    def crash(*paths):
+        raise OSError("the power is off")
 
-
-def test_ctrl_c_is_not_lost_where_jax_collects_garbage(monkeypatch, tmp_path):
-    passed = []
-
-    def _xla_gc_callback():  # Python would print and forget an exception that is raised in JAX's function of this name
-        signal.raise_signal(signal.SIGINT)
-        passed.append(True)
-
-    def collect(settings, this):
-        _xla_gc_callback()
-        time.sleep(60)
-
-    with pytest.raises(SystemExit) as error:
-        start(monkeypatch, "--out", tmp_path / "run", main=collect)
-    assert error.value.code == 130
-    assert passed
-
-
-def test_runs_that_start_at_once_get_a_folder_each(tmp_path):
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        folders = list(pool.map(run._make_new_directory, [tmp_path / "toy"] * 20))
-    assert len(set(folders)) == 20
-    assert all(folder.is_dir() for folder in folders)
-
-
-def test_a_mistake_in_an_experiment_keeps_its_traceback(monkeypatch, tmp_path):
-    with pytest.raises(ZeroDivisionError):
-        start(monkeypatch, "--out", tmp_path / "run", main=lambda config, run: 1 / 0)
-
-
-def test_numbers_that_json_lacks_are_not_written(monkeypatch, tmp_path):
-    with pytest.raises(ValueError, match="JSON"):
-        start(monkeypatch, "--out", tmp_path / "run", main=lambda config, run: {"loss": np.nan})
-    assert not (tmp_path / "run" / "summary.json").exists()
+    monkeypatch.setattr(Path, "replace", crash)
+    with pytest.raises(OSError, match="power"):
+        run.write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}

@@ -1,66 +1,54 @@
-"""A small training that can be run, killed and resumed: a line fitted to points."""
+"""A small experiment of two trainings, to be run, stopped and resumed."""
 
-import dataclasses
-import functools
+import os
 import time
 
 import jax
-import jax.numpy as jnp
-import optax
+import numpy as np
+from pydantic.dataclasses import dataclass
 
-from jaxnn import losses, models, training
-from jaxnn.lab.config import require
-from jaxnn.lab.run import Run, start
-from jaxnn.types import Batch
+from jaxnn.lab.config import Count, DataDir, Rate, Seed
+from jaxnn.lab.run import Run
+from jaxnn.lab.start import start
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config:
     """Settings."""
 
-    num_steps: int = 40  # steps
-    every: int = 4  # steps between two checkpoints
-    learning_rate: float = 0.1  # of SGD
-    pause: float = 0.0  # seconds to wait after each checkpoint
-    sizes: tuple[int, ...] = ()  # hidden neurons
-    seed: int = 0  # of the net
+    num_steps: Count = 20  # of each training
+    every: Count = 4  # steps of a chunk
+    learning_rates: tuple[Rate, ...] = (0.1, 0.2)  # one for each training
+    data_dir: DataDir = None  # data folder
+    seed: Seed = 0  # of the noise
 
-    def __post_init__(self):
-        """Refuses what cannot be."""
-        require(self, "num_steps", self.num_steps >= 1, "1 or more")
 
-    def extends(self, earlier):
-        """More steps, and any pause, change nothing in the steps before."""
-        same = dataclasses.replace(self, num_steps=earlier.num_steps, pause=earlier.pause) == earlier
-        return same and self.num_steps >= earlier.num_steps
+@jax.jit(static_argnames="num_steps")
+def train(state, learning_rate, num_steps):
+    """Weights descend along w - 2, which noise disturbs."""
+
+    def step(state, _):
+        key, noise_key = jax.random.split(state["key"])
+        slope = state["weight"] - 2 + 0.1 * jax.random.normal(noise_key)
+        return {"key": key, "weight": state["weight"] - learning_rate * slope}, slope
+
+    return jax.lax.scan(step, state, length=num_steps)
 
 
 def main(config: Config, run: Run) -> dict:
-    """Fits y = 2x."""
-    inputs = jnp.linspace(-1, 1, 20)[:, None]
-    data = Batch(inputs, 2 * inputs)
-    model, optimizer = models.mlp(config.sizes, 1), optax.sgd(config.learning_rate, momentum=0.9)
-
-    def loss_fn(params, state, batch, keys):
-        outputs, state = model.apply(params, state, batch.inputs, keys)
-        return losses.squared_error(outputs, batch.targets), state
-
-    settings = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": 5}
-    train = jax.jit(functools.partial(training.train_steps, **settings), static_argnames="num_steps")
-    net = training.init_train_state(jax.random.key(config.seed), model, optimizer, inputs)
-    stops = [*range(config.every, config.num_steps, config.every), config.num_steps]
-    net, step = run.restore(net, stops)
-    with run.progress(config.num_steps, unit="steps", done=step) as report:
-        for stop in (stop for stop in stops if stop > step):
-            net, metrics = train(net, data, num_steps=stop - step)
-            loss = metrics["loss"].mean().item()
-            run.log(step=stop, loss=loss)
-            run.checkpoint(stop, net)
-            report(stop, loss=loss)
-            time.sleep(config.pause)
-            step = stop
-    return {"loss": run.read_log()[-1]["loss"], "train_seconds": time.perf_counter()}
+    """Two trainings, the second from the end of the first."""
+    weight = np.float32(0)
+    for number, learning_rate in enumerate(config.learning_rates, 1):
+        run.log(training=number, learning_rate=learning_rate)
+        state = {"key": jax.random.key(config.seed), "weight": jax.numpy.asarray(weight)}
+        chunks = run.chunks(state, config.num_steps, every=config.every, name=f"training_{number}")
+        for step, num_steps in chunks:
+            chunks.state, slopes = train(chunks.state, learning_rate, num_steps)
+            run.log(training=number, step=step, slope=slopes.mean(), weight=chunks.state["weight"])
+            time.sleep(float(os.environ.get("TOY_PAUSE", "0")))
+        weight = chunks.state["weight"]
+    return {"weight": weight, "num_rows": len(run.read_log()), "train_seconds": run.train_seconds}
 
 
 if __name__ == "__main__":
-    start(Config, main, quick=Config(num_steps=4))
+    start(Config, main, quick=Config(num_steps=4), resumable=True)
