@@ -11,20 +11,20 @@ Expect: the ten pictures of docs/digits read right (1 net, seed 0 of mnist_cnn)
 Time:   4 s
 """
 
-import functools
-import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from pydantic.dataclasses import dataclass
 
-from jaxnn import cnn
-from jaxnn.lab import datasets, images, plots, run
+import experiments
+from jaxnn.lab import datasets, diagrams, images
 from jaxnn.lab.checkpoint import CheckpointError
-from jaxnn.lab.config import BadUsageError
+from jaxnn.lab.config import BadUsageError, Seed, read_settings
+from jaxnn.lab.run import Run
+from jaxnn.lab.start import start
 
 EXAMPLES = Path(os.path.relpath(Path(__file__).parents[1] / "docs" / "digits"))
 NUM_DRAWN = 40
@@ -36,15 +36,13 @@ class Config:
 
     run: Path | None = None  # folder of a run of mnist_cnn; None is the newest finished one on mnist in runs/
     images: tuple[Path, ...] = ()  # picture files, one digit each; none are those of docs/digits
-    seed: int = 0  # changes nothing: no number is drawn here
+    seed: Seed = 0  # changes nothing: no number is drawn here
 
 
-def find_run(folder: Path | None) -> Path:
-    """The folder that was asked for, or the newest in runs/ in which a run of mnist_cnn on MNIST has finished."""
-    if folder is not None:
-        return folder
+def find_run() -> Path:
+    """The folder in runs/ in which the newest run of mnist_cnn on MNIST has finished."""
     finished = sorted(Path("runs").rglob("summary.json"), key=lambda path: path.stat().st_mtime)
-    folders = [path.parent for path in finished if reads_digits(read_config(path.with_name("config.json")))]
+    folders = [path.parent for path in finished if reads_digits(path.parent)]
     if not folders:
         raise BadUsageError(
             "no run of mnist_cnn has finished here: train a net with make experiment NAME=mnist_cnn, or name the "
@@ -53,32 +51,25 @@ def find_run(folder: Path | None) -> Path:
     return folders[-1]
 
 
-def read_config(path: Path) -> dict:
-    """The settings of a run; of what is no run, none."""
+def reads_digits(folder: Path) -> bool:
+    """Whether this is the folder of a run of mnist_cnn on MNIST."""
     try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
-def reads_digits(config: dict) -> bool:
-    """Whether a run of this configuration is one of mnist_cnn on MNIST."""
-    return (config.get("experiment"), config.get("dataset")) == ("mnist_cnn", "mnist")
+        settings = read_settings(folder / "config.json")
+    except BadUsageError:
+        return False
+    return (settings.get("experiment"), settings.get("dataset")) == ("mnist_cnn", "mnist")
 
 
 def load_nets(folder: Path):
     """The model of a run and its nets, without those that diverged."""
+    if not reads_digits(folder):
+        raise BadUsageError(f"--run: {folder} is no folder of a run of mnist_cnn on mnist")
     try:
-        config, nets = run.load(folder)
-    except CheckpointError as error:
+        _, model, _, nets = experiments.load(folder)
+    except (BadUsageError, CheckpointError) as error:
         raise BadUsageError(f"--run: {error}") from error
-    if not reads_digits(vars(config)):
-        raise BadUsageError(f"--run: {folder} is no run of mnist_cnn on mnist, so its nets cannot read digits")
-    left = ~nets.failed
-    if not left.any():
-        raise BadUsageError(f"--run: all nets of {folder} diverged, there is none to read with")
-    model = cnn.from_flax(cnn.CNN(config.channels, hidden_size=config.hidden_size, batch_norm=config.batch_norm))
-    return model, jax.tree.map(lambda leaf: leaf[left], (nets.params, nets.state))
+    left = nets.step == nets.step.max()  # a net that has diverged stays behind
+    return model, jax.tree.map(lambda leaf: leaf[left], nets)
 
 
 def read(paths):
@@ -95,44 +86,38 @@ def read(paths):
     return pictures, np.stack(digits)
 
 
+@jax.jit(static_argnames="model")
 def predict(model, nets, digits):
     """The probabilities [images, classes], means over the nets; `digits` uint8 [images, 28, 28, 1]."""
 
     def probabilities(net):
-        logits, _ = model.apply(*net, digits / 255)
-        return jax.nn.softmax(logits)
+        return jax.nn.softmax(model.apply(net.params, net.state, digits)[0])
 
     return jax.lax.map(probabilities, nets).mean(axis=0)
 
 
-def main(config: Config, this: run.Run) -> dict:
+def main(config: Config, run: Run) -> dict:
     """Reads the pictures, says what they show, and draws what the nets saw."""
-    folder = find_run(config.run)
+    folder = config.run or find_run()
     model, nets = load_nets(folder)
-    num_nets = len(jax.tree.leaves(nets)[0])
     finished = "" if (folder / "summary.json").exists() else ", which has not finished"
-    this.say(f"read by {num_nets} net{'s' * (num_nets > 1)} of {folder}{finished}")
+    run.say(f"nets of {folder}{finished}: {len(nets.step)}")
     paths = config.images or sorted(EXAMPLES.iterdir())
     pictures, digits = read(paths)
-    probabilities = np.asarray(jax.jit(functools.partial(predict, model))(nets, jnp.asarray(digits)))
-    for path, probs in zip(paths, probabilities, strict=True):
-        this.log(picture=str(path), digit=int(probs.argmax()), probabilities=probs.tolist())
-        this.say(f"{path}: {say(probs)}")
+    probs = np.asarray(predict(model, nets, jnp.asarray(digits)))
+    for path, of_path in zip(paths, probs, strict=True):
+        run.log(picture=str(path), digit=of_path.argmax(), probabilities=of_path)
+        run.say(f"{path}: " + ", ".join(f"{digit} {of_path[digit]:.1%}" for digit in np.argsort(-of_path)))
     titles = [path.name for path in paths[:NUM_DRAWN]]
-    figure = plots.predictions(pictures, digits, probabilities, titles, datasets.CLASS_NAMES["mnist"])
-    this.save_figure("predictions", figure)
+    figure = diagrams.predictions(pictures, digits, probs, titles, datasets.CLASS_NAMES["mnist"])
+    run.save_figure("predictions", figure)
     return {
         "num_pictures": len(paths),
-        "num_nets": num_nets,
+        "num_nets": len(nets.step),
         "run": str(folder),
-        "mean_largest_probability": probabilities.max(axis=1).mean().item(),
+        "mean_largest_probability": probs.max(axis=1).mean(),
     }
 
 
-def say(probs) -> str:
-    """All digits, the most probable first."""
-    return ", ".join(f"{digit} {probs[digit]:.1%}" for digit in np.argsort(-probs))
-
-
 if __name__ == "__main__":
-    run.start(Config, main, quick=Config())
+    start(Config, main, quick=Config())

@@ -1,0 +1,86 @@
+import json
+import os
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import experiments
+from experiments import predict
+from jaxnn.lab import checkpoint, images
+from jaxnn.lab.config import BadUsageError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_reads_digits_of_all_kinds(toy_run, three_nets):
+    run = toy_run("predict", "--run", three_nets.folder)
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    read_as = {Path(row["picture"]).stem.partition("_")[0]: row["digit"] for row in run.rows}
+    assert sum(read_as[name] == digit for digit, name in enumerate(names)) >= 9  # nets trained for seconds may miss one
+    probabilities = np.array([row["probabilities"] for row in run.rows])
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+
+    _, model, _, nets = experiments.load(three_nets.folder)
+    digit = jnp.asarray(images.read_digit(ROOT / run.rows[0]["picture"])[1][None])
+    logits, _ = jax.vmap(model.apply, (0, 0, None))(nets.params, nets.state, digit)
+    np.testing.assert_allclose(probabilities[0], jax.nn.softmax(logits[:, 0]).mean(axis=0), rtol=1e-3)
+
+
+def test_leaves_out_nets_that_diverged(three_nets, tmp_path):
+    _, _, _, nets = experiments.load(three_nets.folder)
+    (tmp_path / "checkpoints").mkdir()
+    shutil.copy(three_nets.folder / "config.json", tmp_path)
+    diverged = nets._replace(step=np.array([80, 7, 80], np.int32))
+    checkpoint.save(tmp_path / "checkpoints" / "nets-00000080.safetensors", diverged)
+    _, left = predict.load_nets(tmp_path)
+    jax.tree.map(lambda one, all: np.testing.assert_array_equal(one, all[::2]), left.params, nets.params)
+
+
+def write_settings(folder, **settings):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder, run: {"run": folder}, "is no folder of a run of mnist_cnn"),
+        (lambda folder, run: {"run": write_settings(folder, experiment="another")}, "is no folder of a run of"),
+        (
+            lambda folder, run: {"run": write_settings(folder, experiment="mnist_cnn", dataset="fashion_mnist")},
+            "is no folder of a run of mnist_cnn on mnist",
+        ),
+        (lambda folder, run: {"run": write_settings(folder, experiment="mnist_cnn", dataset="mnist")}, "no checkpoint"),
+        (lambda folder, run: {"run": run, "images": (folder, folder / "lost.png")}, "lost.png: No such file or dir"),
+        (lambda folder, run: {"run": run, "images": (Path(__file__),)}, "it is no picture that can be read, such as a"),
+    ],
+)
+def test_refuses(three_nets, tmp_path, make, message):
+    class Run:
+        def say(self, message):
+            pass
+
+    with pytest.raises(BadUsageError, match=message):
+        predict.main(predict.Config(**make(tmp_path, three_nets.folder)), Run())
+
+
+def test_finds_the_newest_run_that_reads_digits(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadUsageError, match="train a net with make experiment NAME=mnist_cnn"):
+        predict.find_run()
+    for number, content in enumerate(["{", "[]", "3"]):  # folders that something else has left there
+        broken = tmp_path / "runs" / f"broken_{number}"
+        broken.mkdir(parents=True)
+        (broken / "config.json").write_text(content)
+        (broken / "summary.json").touch()
+    for age, (name, dataset) in enumerate({"clothes": "fashion_mnist", "new": "mnist", "old": "mnist"}.items()):
+        folder = write_settings(tmp_path / "runs" / "mnist_cnn" / name, experiment="mnist_cnn", dataset=dataset)
+        (folder / "summary.json").touch()
+        os.utime(folder / "summary.json", (100 - age, 100 - age))
+    write_settings(tmp_path / "runs" / "mnist_cnn" / "unfinished", experiment="mnist_cnn", dataset="mnist")
+    assert predict.find_run() == Path("runs/mnist_cnn/new")
