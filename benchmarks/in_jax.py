@@ -7,20 +7,17 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
-jax.config.update("jax_num_cpu_devices", int(sys.argv[2]) if len(sys.argv) > 2 else 1)
-
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-from flax import linen as nn  # noqa: E402
-from jax import lax  # noqa: E402
-from jax.sharding import NamedSharding, PartitionSpec  # noqa: E402
-
-from benchmarks.race import serve  # noqa: E402
-from jaxnn import cnn, losses, metrics, models, ops, training  # noqa: E402
-from jaxnn.lab import datasets  # noqa: E402
-from jaxnn.types import Batch  # noqa: E402
+from benchmarks.race import serve
+from jaxnn import cnn, losses, metrics, models, ops, training
+from jaxnn.lab import datasets
+from jaxnn.types import Batch
 
 STEPS = 20
 
@@ -50,42 +47,35 @@ class EpochNet(nn.Module):
         return nn.Dense(10)(nn.relu(nn.Dense(256)(x.reshape(x.shape[0], -1))))
 
 
-def make_loss(model, scale):
-    """Softmax cross-entropy on scaled images."""
+def make_loss(model):
+    """Softmax cross-entropy."""
 
-    def loss_fn(params, state, batch, keys):
-        logits, state = model.apply(params, state, scale(batch.inputs), keys)
+    def loss_fn(params, state, batch, key):
+        logits, state = model.apply(params, state, batch.inputs, key)
         return losses.softmax_cross_entropy(logits, batch.targets), state
 
     return loss_fn
 
 
-def make_training(model, optimizer, scale, train, *, batch_size, num_steps, micro_batch=None, num_nets=1):
+def make_training(model, optimizer, train, *, num_nets=1, **sizes):
     """The compiled training of some nets, one after the other, and its start, on as many devices as there are."""
-    mesh = training.batch_mesh(batch_size) if jax.device_count() > 1 else None
-    everywhere = mesh and NamedSharding(mesh, PartitionSpec())
-    init = jax.vmap(lambda key: training.init_train_state(key, model, optimizer, scale(train.inputs[:1])))
-    start = init(jax.random.split(jax.random.key(0), num_nets))
-    settings = {"batch_size": batch_size, "num_steps": num_steps, "micro_batch": micro_batch, "mesh": mesh}
-    settings |= {"loss_fn": make_loss(model, scale), "optimizer": optimizer}
-    steps = jax.jit(lambda nets, train: lax.map(lambda net: training.train_steps(net, train, **settings), nets))
-    return functools.partial(steps, *jax.device_put((start, train), everywhere))
+    loss_fn, mesh = make_loss(model), training.batch_mesh(sizes["batch_size"])
+    init = jax.vmap(lambda key: training.init_train_state(key, model, optimizer, train.inputs[:1]))
+    nets, train = training.replicate((init(training.seed_keys(0, num_nets)), train), mesh)
+    steps = jax.jit(
+        lambda nets, train: lax.map(
+            lambda net: training.train_steps(net, train, loss_fn, optimizer, mesh=mesh, **sizes), nets
+        )
+    )
+    return functools.partial(steps, nets, train)
 
 
 def step(micro_batch=None, batch_size=128, num_nets=1, num_images=55_000):
     """Training steps of one program."""
     train = jax.tree.map(lambda leaf: leaf[:num_images], datasets.mnist().train)
-    optimizer = optax.sgd(0.05, momentum=0.9)
-    steps = make_training(
-        cnn.from_flax(StepNet()),
-        optimizer,
-        lambda x: x / 255,
-        train,
-        batch_size=batch_size,
-        num_steps=STEPS,
-        micro_batch=micro_batch,
-        num_nets=num_nets,
-    )
+    model = models.preprocess(lambda pixels: pixels / 255, cnn.from_flax(StepNet()))
+    sizes = {"batch_size": batch_size, "num_steps": STEPS, "micro_batch": micro_batch, "num_nets": num_nets}
+    steps = make_training(model, optax.sgd(0.05, momentum=0.9), train, **sizes)
     started = time.perf_counter()
     steps()
     first = time.perf_counter() - started
@@ -135,19 +125,14 @@ def flax_step():
 def epoch(micro_batch=None):
     """One epoch of the published fast recipe, from the start, and its test accuracy."""
     data = datasets.mnist(num_validation=0)
-    model, num_steps = cnn.from_flax(EpochNet()), 60_000 // 256
-
-    def scale(images):
-        return (images / 255 - 0.1307) / 0.3081
-
+    model = models.preprocess(lambda pixels: (pixels / 255 - 0.1307) / 0.3081, cnn.from_flax(EpochNet()))
+    num_steps = 60_000 // 256
     schedule = optax.cosine_onecycle_schedule(num_steps, 1e-2, pct_start=0.3)
     optimizer = optax.adam(schedule, b1=0.7, b2=0.9)
-    settings = {"batch_size": 256, "num_steps": num_steps, "micro_batch": micro_batch}
-    train = make_training(model, optimizer, scale, data.train, **settings)
-    net = jax.tree.map(lambda leaf: leaf[0], jax.device_get(train()[0].params))
-    images, labels = jnp.asarray(data.test.inputs), jnp.asarray(data.test.targets)
-    logits = training.map_batches(lambda images: model.apply(net, {}, scale(images))[0], images, batch_size=500)
-    accuracy = float(metrics.accuracy(logits, labels))
+    train = make_training(model, optimizer, data.train, batch_size=256, num_steps=num_steps, micro_batch=micro_batch)
+    params = jax.tree.map(lambda leaf: leaf[0], jax.device_get(train()[0].params))
+    logits = training.map_batches(lambda images: model.apply(params, {}, images)[0], data.test.inputs, batch_size=500)
+    accuracy = float(metrics.accuracy(logits, data.test.targets))
 
     def block():
         jax.block_until_ready(train())
@@ -211,15 +196,14 @@ def fitting(num_nets, shuffle=False):
     model = models.mlp([6], 1, activation=jax.nn.sigmoid)
     optimizer = optax.sgd(lambda step: 0.6 / (step + 1) ** 0.3, momentum=0.7)
 
-    def loss_fn(params, state, batch, keys):
+    def loss_fn(params, state, batch, key):
         outputs, state = model.apply(params, state, batch.inputs)
         return losses.squared_error(outputs, batch.targets) / 2, state
 
     def train(key, data):
         net = training.init_train_state(key, model, optimizer, inputs)
-        settings = {"loss_fn": loss_fn, "optimizer": optimizer, "batch_size": 40, "num_steps": updates}
-        settings |= {"shuffle": shuffle}
-        return training.train_steps(net, data, **settings)[1]["loss"][-1]
+        sizes = {"batch_size": 40, "num_steps": updates}
+        return training.train_steps(net, data, loss_fn, optimizer, shuffle=shuffle, **sizes)[1]["loss"][-1]
 
     mesh = jax.make_mesh((jax.device_count(),), ("nets",), axis_types=(jax.sharding.AxisType.Auto,))
     keys = jax.device_put(jax.random.split(jax.random.key(0), num_nets), NamedSharding(mesh, PartitionSpec("nets")))

@@ -41,7 +41,10 @@ def serve(block: Callable[[], dict | None], *, units: int):
 
 
 def race(contestants: Sequence[str], *, rounds: int) -> dict[str, Result]:
-    """Runs the contestants in turns, one block at a time; each is "module name", as `python -m` takes it."""
+    """Runs the contestants in turns, one block at a time.
+
+    contestants: each is "module name", as `python -m` takes it, or "module name number": of JAX's devices, else 1.
+    """
     processes = {name: _start(name) for name in contestants}
     results = {name: Result([], {}) for name in contestants}
     for number in range(rounds):
@@ -59,8 +62,10 @@ def race(contestants: Sequence[str], *, rounds: int) -> dict[str, Result]:
 
 def _start(name):
     pipe = subprocess.PIPE
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", *name.split()]
+    module, *arguments = name.split()
+    num_devices = arguments.pop() if len(arguments) == 2 else "1"
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_NUM_CPU_DEVICES": num_devices}
+    command = [sys.executable, "-m", module, *arguments]
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
     )
