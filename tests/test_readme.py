@@ -1,7 +1,8 @@
-"""README's research script runs as it stands there, only shorter, and its map names every room."""
+"""README's scripts run as they stand there, one only shorter, and its map names every room."""
 
+import json
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -9,13 +10,29 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_research_script_trains_five_nets():
-    (script,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "1650" in block)
-    done = subprocess.run([sys.executable, "-c", script.replace("1650", "60")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    accuracies = [float(number) for number in done.stdout.strip("[]\n ").split()]
+def scripts():
+    return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_research_script_trains_five_nets(as_users_see_it, capsys):
+    (script,) = (script for script in scripts() if "1650" in script)
+    exec(compile(script.replace("1650", "60"), "README", "exec"), {})
+    accuracies = [float(number) for number in capsys.readouterr().out.strip("[]\n ").split()]
     assert len(set(accuracies)) == 5
     assert min(accuracies) > 0.8
+
+
+def test_the_experiment_that_is_complete_runs(monkeypatch, tmp_path, capsys):
+    (script,) = (script for script in scripts() if "start(Config" in script)
+    (tmp_path / "coin.py").write_text(script)
+    monkeypatch.setattr(sys, "argv", ["coin", "--num-throws", "10000", "--out", str(tmp_path / "run")])
+    runpy.run_path(str(tmp_path / "coin.py"), run_name="__main__")
+    share = json.loads((tmp_path / "run" / "summary.json").read_text())["share"]
+    assert abs(share - 0.5) <= 0.005  # as its docstring lets one expect
+    out, err = capsys.readouterr()
+    assert out.startswith("share  0.")
+    assert "expect: a share of 0.5 ± 0.005" in err
+    assert (tmp_path / "run" / "figures" / "share.png").exists()
 
 
 def test_the_map_names_every_room():

@@ -180,9 +180,6 @@ class Run:
                 log.warning("%s", error)
                 errors.append(error)
                 continue
-            for later, other in self._checkpoints(name):
-                if later > step:
-                    other.unlink()
             self._log_size, self.train_seconds = notes["log_bytes"], notes["train_seconds"]
             self._close_tensorboard()  # the log goes on elsewhere: it is to be written anew
             return restored, step

@@ -139,8 +139,8 @@ def _undo_if_nothing_began(directory: Path, *, is_new: bool):
     try:
         yield
     except (BadUsageError, RunFailedError, NoDeviceError, OSError, KeyboardInterrupt):
-        rows, checkpoints = directory / "metrics.jsonl", directory / "checkpoints"
-        if is_new and not rows.exists() and not checkpoints.exists():
+        rows = directory / "metrics.jsonl"  # it is there, too, where a checkpoint is
+        if is_new and not rows.exists():
             shutil.rmtree(directory)
         if not is_new and before.get(rows, b"").startswith(rows.read_bytes() if rows.exists() else b""):
             for path, content in before.items():

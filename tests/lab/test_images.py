@@ -41,10 +41,11 @@ def difference(digits, others):
     ],
 )
 def test_a_picture_of_a_digit_of_mnist_becomes_that_digit(tmp_path, settings, allowed):
-    again = [images.read_digit(write_picture(tmp_path / "digit", digit, **settings))[1] for digit in DIGITS]
-    assert difference(again, DIGITS) < allowed
-    assert difference(again, np.roll(DIGITS, 1, axis=1)) > 2 * difference(again, DIGITS)  # not a pixel beside it
-    assert difference(again[1:], DIGITS[:-1]) > 0.1
+    digits = DIGITS if settings.get("size", 0) < 1000 else DIGITS[:8]  # a large one takes its time
+    again = [images.read_digit(write_picture(tmp_path / "digit", digit, **settings))[1] for digit in digits]
+    assert difference(again, digits) < allowed
+    assert difference(again, np.roll(digits, 1, axis=1)) > 2 * difference(again, digits)  # not a pixel beside it
+    assert difference(again[1:], digits[:-1]) > 0.1
 
 
 def test_a_bar_is_cropped_scaled_and_centred():
