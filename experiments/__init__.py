@@ -19,7 +19,7 @@ def load(directory: str | os.PathLike) -> Loaded:
     """What the newest checkpoint of a run holds, ready to be used or trained on.
 
     The experiment must have a function `make_nets(config) -> (model, optimizer, train state)`, as `mnist_cnn` has.
-    Raises BadUsageError where the folder is no such run, CheckpointError where its checkpoint cannot be read.
+    Raises BadUsageError where the folder is no such run, or its checkpoint cannot be read.
     """
     from jaxnn.lab import checkpoint, config  # heavy, and `python -m experiments --list` shall answer at once
 
@@ -34,4 +34,24 @@ def load(directory: str | os.PathLike) -> Loaded:
     if not paths:
         raise config.BadUsageError(f"{directory} has no checkpoint yet")
     model, optimizer, like = module.make_nets(settings)
-    return Loaded(settings, model, optimizer, checkpoint.load(paths[-1], like)[0])
+    try:
+        return Loaded(settings, model, optimizer, checkpoint.load(paths[-1], like)[0])
+    except checkpoint.CheckpointError as error:
+        raise config.BadUsageError(str(error)) from error
+
+
+def newest(name: str, **settings: Any) -> Path:
+    """The folder in runs/ of the newest finished run of an experiment with these settings. Raises BadUsageError."""
+    from jaxnn.lab import config
+
+    for path in sorted(Path("runs").rglob("summary.json"), key=lambda path: -path.stat().st_mtime):
+        try:
+            found = config.read_settings(path.with_name("config.json"))
+        except config.BadUsageError:  # something else lies there
+            continue
+        if found.items() >= {"experiment": name, **settings}.items():
+            return path.parent
+    raise config.BadUsageError(
+        f"no run of {name} has finished here: train a net with make experiment NAME={name}, or name the folder of a "
+        "run with --run"
+    )

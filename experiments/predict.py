@@ -21,8 +21,7 @@ from pydantic.dataclasses import dataclass
 
 import experiments
 from jaxnn.lab import datasets, diagrams, images
-from jaxnn.lab.checkpoint import CheckpointError
-from jaxnn.lab.config import BadUsageError, Seed, read_settings
+from jaxnn.lab.config import BadUsageError, Seed
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
 
@@ -39,35 +38,11 @@ class Config:
     seed: Seed = 0  # changes nothing: no number is drawn here
 
 
-def find_run() -> Path:
-    """The folder in runs/ in which the newest run of mnist_cnn on MNIST has finished."""
-    finished = sorted(Path("runs").rglob("summary.json"), key=lambda path: path.stat().st_mtime)
-    folders = [path.parent for path in finished if reads_digits(path.parent)]
-    if not folders:
-        raise BadUsageError(
-            "no run of mnist_cnn has finished here: train a net with make experiment NAME=mnist_cnn, or name the "
-            "folder of a run with --run"
-        )
-    return folders[-1]
-
-
-def reads_digits(folder: Path) -> bool:
-    """Whether this is the folder of a run of mnist_cnn on MNIST."""
-    try:
-        settings = read_settings(folder / "config.json")
-    except BadUsageError:
-        return False
-    return (settings.get("experiment"), settings.get("dataset")) == ("mnist_cnn", "mnist")
-
-
 def load_nets(folder: Path):
     """The model of a run and its nets, without those that diverged."""
-    if not reads_digits(folder):
-        raise BadUsageError(f"--run: {folder} is no folder of a run of mnist_cnn on mnist")
-    try:
-        _, model, _, nets = experiments.load(folder)
-    except (BadUsageError, CheckpointError) as error:
-        raise BadUsageError(f"--run: {error}") from error
+    config, model, _, nets = experiments.load(folder)
+    if config.dataset != "mnist":
+        raise BadUsageError(f"--run: {folder} is a run on {config.dataset}, so its nets cannot read digits")
     left = nets.step == nets.step.max()  # a net that has diverged stays behind
     return model, jax.tree.map(lambda leaf: leaf[left], nets)
 
@@ -98,7 +73,7 @@ def predict(model, nets, digits):
 
 def main(config: Config, run: Run) -> dict:
     """Reads the pictures, says what they show, and draws what the nets saw."""
-    folder = config.run or find_run()
+    folder = config.run or experiments.newest("mnist_cnn", dataset="mnist")
     model, nets = load_nets(folder)
     finished = "" if (folder / "summary.json").exists() else ", which has not finished"
     run.say(f"nets of {folder}{finished}: {len(nets.step)}")

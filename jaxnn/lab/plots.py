@@ -41,7 +41,7 @@ def image_grid(
     figure = Figure(figsize=(size * num_columns, height * num_rows))
     axis = figure.add_axes((0, 0, 1, 1), autoscale_on=False)  # one for all, in inches: one for each takes long to draw
     for index, (image, title) in enumerate(zip(images, titles, strict=True)):
-        image = np.asarray(image).reshape(np.shape(image)[:2])
+        image = np.asarray(image, float).reshape(np.shape(image)[:2])
         x, y = (index % num_columns + 0.5) * size, (num_rows - 1 - index // num_columns) * height + size / 2 + 0.05
         half_height, half_width = 0.47 * size * np.array(image.shape) / max(image.shape)
         extent = (x - half_width, x + half_width, y - half_height, y + half_height)

@@ -49,12 +49,8 @@ def write_settings(folder, **settings):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda folder, run: {"run": folder}, "is no folder of a run of mnist_cnn"),
-        (lambda folder, run: {"run": write_settings(folder, experiment="another")}, "is no folder of a run of"),
-        (
-            lambda folder, run: {"run": write_settings(folder, experiment="mnist_cnn", dataset="fashion_mnist")},
-            "is no folder of a run of mnist_cnn on mnist",
-        ),
+        (lambda folder, run: {"run": folder}, "cannot read the settings of a run"),
+        (lambda folder, run: {"run": write_settings(folder, experiment="another")}, "is a run of another, whose nets"),
         (lambda folder, run: {"run": write_settings(folder, experiment="mnist_cnn", dataset="mnist")}, "no checkpoint"),
         (lambda folder, run: {"run": run, "images": (folder, folder / "lost.png")}, "lost.png: No such file or dir"),
         (lambda folder, run: {"run": run, "images": (Path(__file__),)}, "it is no picture that can be read, such as a"),
@@ -69,10 +65,17 @@ def test_refuses(three_nets, tmp_path, make, message):
         predict.main(predict.Config(**make(tmp_path, three_nets.folder)), Run())
 
 
+def test_refuses_nets_that_read_no_digits(three_nets, tmp_path):
+    folder = shutil.copytree(three_nets.folder, tmp_path / "clothes")
+    write_settings(folder, **three_nets.config | {"dataset": "fashion_mnist"})
+    with pytest.raises(BadUsageError, match="is a run on fashion_mnist, so its nets cannot read digits"):
+        predict.load_nets(folder)
+
+
 def test_finds_the_newest_run_that_reads_digits(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadUsageError, match="train a net with make experiment NAME=mnist_cnn"):
-        predict.find_run()
+        experiments.newest("mnist_cnn", dataset="mnist")
     for number, content in enumerate(["{", "[]", "3"]):  # folders that something else has left there
         broken = tmp_path / "runs" / f"broken_{number}"
         broken.mkdir(parents=True)
@@ -83,4 +86,4 @@ def test_finds_the_newest_run_that_reads_digits(monkeypatch, tmp_path):
         (folder / "summary.json").touch()
         os.utime(folder / "summary.json", (100 - age, 100 - age))
     write_settings(tmp_path / "runs" / "mnist_cnn" / "unfinished", experiment="mnist_cnn", dataset="mnist")
-    assert predict.find_run() == Path("runs/mnist_cnn/new")
+    assert experiments.newest("mnist_cnn", dataset="mnist") == Path("runs/mnist_cnn/new")
