@@ -12,23 +12,23 @@ Time:   9 s
 """
 
 import itertools
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-jax.config.update("jax_enable_x64", True)
+from jaxnn import backprop, losses, models
+from jaxnn.data import batch_indices
+from jaxnn.lab import diagrams, plots
+from jaxnn.lab.config import Count, Rate, Seed
+from jaxnn.lab.run import Run, RunFailedError
+from jaxnn.lab.start import start
 
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-from jax import lax  # noqa: E402
-
-from jaxnn import backprop, losses, models  # noqa: E402
-from jaxnn.data import batch_indices  # noqa: E402
-from jaxnn.lab import plots  # noqa: E402
-from jaxnn.lab.config import require, require_seeds  # noqa: E402
-from jaxnn.lab.run import Run, RunFailedError, start  # noqa: E402
-
+NUM_POINTS = 200  # examples of (x1, x2) -> (x1 x2, x1^2 - x2^2)
 ACTIVATIONS = {
     "identity": backprop.IDENTITY,
     "logistic": backprop.LOGISTIC,
@@ -41,135 +41,114 @@ ACTIVATIONS = {
 class Config:
     """The net and its training."""
 
-    hidden_sizes: tuple[int, ...] = (3, 3)  # neurons of the hidden layers; with two inputs and outputs: 2-3-3-2
+    hidden_sizes: tuple[Annotated[int, Field(ge=1, le=100)], ...] = (3, 3)  # of the net from 2 inputs to 2 outputs
     activation: Literal["identity", "logistic", "tanh", "relu"] = "tanh"  # of the hidden layers
-    num_layers: int = 5  # nets of one to so many layers are compared with jax.grad
-    num_points: int = 200  # examples of (x1, x2) -> (x1 x2, x1^2 - x2^2)
-    batch_size: int = 20  # of mini-batch gradient descent
-    learning_rate: float = 0.1  # of the training
-    num_steps: int = 3000  # of the training
-    seed: int = 0  # of points, weights and batches
+    num_layers: Annotated[int, Field(ge=1, le=5)] = 5  # nets of one to so many layers are compared with jax.grad
+    batch_size: Annotated[int, Field(ge=1, le=NUM_POINTS)] = 20  # of mini-batch gradient descent
+    learning_rate: Rate = 0.1  # of the training
+    num_steps: Count = 3000  # of the training
+    seed: Seed = 0  # of points, weights and batches
 
-    def __post_init__(self):
-        """Refuses what cannot be."""
-        require(self, "hidden_sizes", all(1 <= size <= 100 for size in self.hidden_sizes), "in 1 ... 100")
-        require(self, "num_layers", 1 <= self.num_layers <= 5, "in 1 ... 5")
-        require(self, "num_points", 1 <= self.num_points <= 1_000_000, "in 1 ... 1000000")
-        require(self, "batch_size", 1 <= self.batch_size <= self.num_points, f"in 1 ... {self.num_points}")
-        require(self, "learning_rate", 0 < self.learning_rate < float("inf"), "finite and above 0")
-        require(self, "num_steps", 1 <= self.num_steps <= 1_000_000, "in 1 ... 1000000")
-        require_seeds(self)
+
+def half_squared_error(outputs, targets):
+    """½ ‖y - yᵗ‖², to which the deck's Δ belongs."""
+    return losses.squared_error(outputs, targets) / 2
+
+
+def back_propagate(params, x, targets, activation, output_gradient=backprop.squared_error_gradient):
+    """The deck's equations: Δ of each layer, and the gradient of all weights, the mean over the examples."""
+    outputs, layers = backprop.forward(params, x, activation=activation)
+    deltas = backprop.deltas(params, layers, output_gradient(outputs, targets))
+    return deltas, backprop.gradients(layers, deltas)
+
+
+def draw_one_example(run: Run, params, x, y, activation):
+    """Page 15: the Δ of every neuron and the gradient of every weight, for the first example."""
+    deltas, gradients = back_propagate(params, x[:1], y[:1], activation)
+    neurons = [np.asarray(delta[0]) for delta in deltas]
+    edges = [np.asarray(layer["weight"]) for layer in gradients]
+    title = "Δ of each neuron, gradient of each weight, one example"
+    run.save_figure("deltas", diagrams.network(neurons, edges, title=title))
+
+
+def compare_gradients(config: Config, run: Run, key) -> dict:
+    """By hand against jax.grad: four activation functions, nets of several depths, both losses."""
+    inputs_key, params_key = jax.random.split(key)
+    x = jax.random.normal(inputs_key, (7, 4))
+    kinds = {
+        "squared error": (half_squared_error, backprop.squared_error_gradient, jnp.sin(x[:, :3])),
+        "cross-entropy": (losses.softmax_cross_entropy, backprop.softmax_cross_entropy_gradient, jnp.arange(7) % 3),
+    }
+
+    @jax.jit(static_argnames=("activation", "model"))
+    def find_differences(params, activation, model):
+        found = {}
+        for kind, (loss, output_gradient, targets) in kinds.items():
+            _, by_hand = back_propagate(params, x, targets, activation, output_gradient)
+            mean_loss = lambda params: loss(model.apply(params, {}, x)[0], targets).mean()
+            found[kind] = largest_difference(by_hand, jax.grad(mean_loss)(params))
+        return found
+
+    largest = []
+    for (name, activation), depth in itertools.product(ACTIVATIONS.items(), range(1, config.num_layers + 1)):
+        model = models.mlp([5, 3, 6, 4][: depth - 1], 3, activation=activation.f)
+        for kind, difference in find_differences(model.init(params_key, x)[0], activation, model).items():
+            run.log(activation=name, layers=depth, loss=kind, largest_difference=difference)
+            largest.append(difference)
+    return {"gradient_difference": max(largest)}
+
+
+def largest_difference(left, right):
+    """Between two pytrees of arrays."""
+    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    return jnp.stack([jnp.abs(a - b).max() for a, b in pairs]).max()
+
+
+def train(config: Config, run: Run, key, model: models.Model, params, x, y) -> dict:
+    """The same mini-batch training by hand and by jax.grad; loss and norms of the gradient, layer by layer."""
+    sizes = {"num_examples": NUM_POINTS, "batch_size": config.batch_size, "num_steps": config.num_steps}
+    batches = batch_indices(key, 0, **sizes)
+
+    def mean_loss(params, x, y):
+        return half_squared_error(model.apply(params, {}, x)[0], y).mean()
+
+    def by_hand(params, x, y):
+        return back_propagate(params, x, y, ACTIVATIONS[config.activation])[1]
+
+    @jax.jit(static_argnames="gradient")
+    def train_with(gradient, params):
+        def take_step(params, batch):
+            norms = jnp.stack([jnp.linalg.norm(layer["weight"]) for layer in gradient(params, x, y)])
+            updated = backprop.update(params, gradient(params, x[batch], y[batch]), learning_rate=config.learning_rate)
+            return updated, (mean_loss(params, x, y), norms)
+
+        return lax.scan(take_step, params, batches)
+
+    end, (curve, norms) = train_with(by_hand, params)
+    end_automatic, _ = train_with(jax.grad(mean_loss), params)
+    loss_at_end = mean_loss(end, x, y)
+    if not jnp.isfinite(jnp.append(curve, loss_at_end)).all():
+        raise RunFailedError(f"the training diverged: give a --learning-rate below {config.learning_rate:g}")
+    steps = np.arange(config.num_steps)
+    panels = {"½ ‖y - yᵗ‖², all examples": {"loss": (steps, curve)}}
+    by_layer = {f"layer {number}": (steps, norm) for number, norm in enumerate(norms.T, 1)}
+    panels["norm of the weights' gradient, all examples"] = by_layer
+    run.save_figure("training", plots.lines(panels, xlabel="step", log="y"))
+    summary = {"training_difference": largest_difference(end, end_automatic), "loss_at_start": curve[0]}
+    return summary | {"loss_at_end": loss_at_end, "num_steps": config.num_steps}
 
 
 def main(config: Config, run: Run) -> dict:
     """One example, all kinds of net, a training."""
     points_key, params_key, order_key, nets_key = jax.random.split(jax.random.key(config.seed), 4)
-    x = jax.random.uniform(points_key, (config.num_points, 2), minval=-1, maxval=1)
+    x = jax.random.uniform(points_key, (NUM_POINTS, 2), minval=-1, maxval=1)
     y = jnp.stack([x[:, 0] * x[:, 1], x[:, 0] ** 2 - x[:, 1] ** 2], axis=1)
     activation = ACTIVATIONS[config.activation]
     model = models.mlp(config.hidden_sizes, 2, activation=activation.f)
     params, _ = model.init(params_key, x)
-    draw_one_example(run, params, x[:1], y[:1], activation)
+    draw_one_example(run, params, x, y, activation)
     return compare_gradients(config, run, nets_key) | train(config, run, order_key, model, params, x, y)
 
 
-def by_hand(params, x, y, activation):
-    """The gradient of the mean of ½‖y - yᵗ‖² by the deck's equations."""
-    outputs, layers = backprop.forward(params, x, activation=activation)
-    found = backprop.deltas(params, layers, backprop.squared_error_gradient(outputs, y))
-    return backprop.gradients(layers, found)
-
-
-def draw_one_example(run: Run, params, x, y, activation):
-    """Page 15: the Δ of every neuron and the gradient of every weight, for one example."""
-    outputs, layers = backprop.forward(params, x, activation=activation)
-    found = backprop.deltas(params, layers, backprop.squared_error_gradient(outputs, y))
-    slopes = backprop.gradients(layers, found)
-    neurons = [np.asarray(delta[0]) for delta in found]
-    edges = [np.asarray(layer["weight"]) for layer in slopes]
-    figure = plots.network(neurons, edges, title="Δ of each neuron, gradient of each weight, one example")
-    run.save_figure("deltas", figure)
-
-
-def compare_gradients(config: Config, run: Run, key) -> dict:
-    """By hand against jax.grad: four activations, nets of several depths, both losses."""
-    inputs_key, params_key = jax.random.split(key)
-    x = jax.random.normal(inputs_key, (7, 4))
-    y, labels = jnp.sin(x[:, :3]), jnp.arange(7) % 3
-    kinds = {
-        "squared error": (
-            lambda outputs: losses.squared_error(outputs, y) / 2,
-            lambda outputs: backprop.squared_error_gradient(outputs, y),
-        ),
-        "cross-entropy": (
-            lambda logits: losses.softmax_cross_entropy(logits, labels),
-            lambda logits: backprop.softmax_cross_entropy_gradient(logits, labels),
-        ),
-    }
-    found = []
-    for (name, activation), depth in itertools.product(ACTIVATIONS.items(), range(1, config.num_layers + 1)):
-        model = models.mlp([5, 3, 6, 4][: depth - 1], 3, activation=activation.f)
-
-        @jax.jit
-        def both(params, model=model, activation=activation):
-            outputs, layers = backprop.forward(params, x, activation=activation)
-            hand, auto = {}, {}
-            for kind, (loss, output_gradient) in kinds.items():
-                hand[kind] = backprop.gradients(layers, backprop.deltas(params, layers, output_gradient(outputs)))
-                auto[kind] = jax.grad(lambda params, loss=loss: loss(model.apply(params, {}, x)[0]).mean())(params)
-            return hand, auto
-
-        hand, auto = both(model.init(params_key, x)[0])
-        for kind in kinds:
-            found.append(largest_difference(hand[kind], auto[kind]))
-            run.log(activation=name, layers=depth, loss=kind, largest_difference=found[-1])
-    return {"gradient_difference": max(found)}
-
-
-def largest_difference(left, right) -> float:
-    """Between two pytrees of arrays."""
-    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
-    return max(jnp.abs(a - b).max().item() for a, b in pairs)
-
-
-def train(config: Config, run: Run, key, model, params, x, y) -> dict:
-    """The same mini-batch training by hand and by jax.grad; loss and norms of the gradient, layer by layer."""
-    activation = ACTIVATIONS[config.activation]
-    sizes = {"num_examples": config.num_points, "batch_size": config.batch_size, "num_steps": config.num_steps}
-    batches = batch_indices(key, 0, **sizes)
-
-    def loss(params, x, y):
-        return losses.squared_error(model.apply(params, {}, x)[0], y).mean() / 2
-
-    def run_training(gradient):
-        def take_step(params, batch):
-            slopes = gradient(params, x[batch], y[batch])
-            norms = jnp.stack([jnp.linalg.norm(layer["weight"]) for layer in gradient(params, x, y)])
-            updated = backprop.update(params, slopes, learning_rate=config.learning_rate)
-            return updated, (loss(params, x, y), norms)
-
-        return jax.jit(lambda params: lax.scan(take_step, params, batches))(params)
-
-    hand, (course, norms) = run_training(lambda params, x, y: by_hand(params, x, y, activation))
-    auto, _ = run_training(jax.grad(loss))
-    end = loss(hand, x, y)
-    if not jnp.isfinite(jnp.append(course, end)).all():
-        raise RunFailedError(f"the training diverged: give a --learning-rate below {config.learning_rate:g}")
-    steps = np.arange(config.num_steps)
-    panels = {
-        "½ ‖y - yᵗ‖², all examples": {"loss": (steps, course)},
-        "norm of the weights' gradient, all examples": {
-            f"layer {k}": (steps, norm) for k, norm in enumerate(norms.T, 1)
-        },
-    }
-    run.save_figure("training", plots.lines(panels, xlabel="step", log="y"))
-    return {
-        "training_difference": largest_difference(hand, auto),
-        "loss_at_start": course[0].item(),
-        "loss_at_end": end.item(),
-        "num_steps": config.num_steps,
-    }
-
-
 if __name__ == "__main__":
-    start(Config, main, quick=Config(num_steps=100, num_layers=2))
+    start(Config, main, quick=Config(num_layers=2, num_steps=100), x64=True)

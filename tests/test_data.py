@@ -17,15 +17,15 @@ SIZES = {"num_examples": 23, "batch_size": 5}  # 4 steps an epoch, 3 examples le
 
 
 def test_an_epoch_takes_every_example_at_most_once():
-    epochs = np.asarray(batch_indices(KEY, 0, num_steps=12, **SIZES)).reshape(3, 20)
+    epochs = np.asarray(batch_indices(KEY, 0, num_steps=25, **SIZES))[:24].reshape(6, 20)
     for epoch in epochs:
         assert len(np.unique(epoch)) == 20
-    assert len(np.unique(epochs, axis=0)) == 3
+    assert len(np.unique(epochs, axis=0)) == 6
     whole = batch_indices(KEY, 0, num_steps=4, num_examples=20, batch_size=5)
     np.testing.assert_array_equal(np.sort(np.ravel(whole)), np.arange(20))
 
 
-@pytest.mark.parametrize("num_steps", [1, 4, 6, 13])
+@pytest.mark.parametrize("num_steps", [1, 6, 13])
 def test_a_step_takes_the_same_examples_wherever_the_run_is_cut(num_steps):
     together = np.asarray(batch_indices(KEY, 0, num_steps=25, **SIZES))
     from_step = jax.vmap(lambda step: batch_indices(KEY, step, num_steps=num_steps, **SIZES))

@@ -151,12 +151,15 @@ class Run:
         """Rows that an earlier process wrote count only as far as its checkpoints say."""
         self._log_size = 0
 
-    def close(self):
-        """Ends the progress that is shown, and cuts off rows of the log that no longer count."""
-        self._open.close()
-        self._close_tensorboard()
+    def finish(self):
+        """Cuts off the rows of an earlier process that this one did not write again: all have been written now."""
         if self._log.exists():
             os.truncate(self._log, self._log_size)
+
+    def close(self):
+        """Ends the progress that is shown. The log stays as it is: checkpoints count on it."""
+        self._open.close()
+        self._close_tensorboard()
 
     def _close_tensorboard(self):
         if self._events is not None:

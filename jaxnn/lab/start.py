@@ -94,6 +94,7 @@ def _execute(run: Run, settings: dict[str, Any], main: Callable[[Run], dict[str,
     run.begin()
     try:
         summary = main(run)
+        run.finish()
     finally:
         run.close()
     write_json(directory / "summary.json", summary)

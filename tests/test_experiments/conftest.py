@@ -86,9 +86,10 @@ def interrupted_and_resumed(tmp_path_factory):
             save(self, *state)
             signal.raise_signal(signal.SIGTERM)
 
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Run, "_save", save_and_stop)
-            run_experiment(name, "--quick", "--seed", 3, *arguments, "--out", folder)
+            with pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
+                run_experiment(name, "--quick", "--seed", 3, *arguments, "--out", folder)
         assert len(list((folder / "checkpoints").iterdir())) == 1
         run_experiment(name, "--resume", folder)
         return read_run(folder)
