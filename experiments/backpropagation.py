@@ -80,22 +80,21 @@ def compare_gradients(config: Config, run: Run, key) -> dict:
         "cross-entropy": (losses.softmax_cross_entropy, backprop.softmax_cross_entropy_gradient, jnp.arange(7) % 3),
     }
 
-    @jax.jit(static_argnames=("activation", "model"))
-    def find_differences(params, activation, model):
-        found = {}
-        for kind, (loss, output_gradient, targets) in kinds.items():
-            _, by_hand = back_propagate(params, x, targets, activation, output_gradient)
-            mean_loss = lambda params: loss(model.apply(params, {}, x)[0], targets).mean()
-            found[kind] = largest_difference(by_hand, jax.grad(mean_loss)(params))
-        return found
+    @jax.jit(static_argnames=("model", "activation", "kind"))
+    def find_difference(params, model, activation, kind):
+        loss, output_gradient, targets = kinds[kind]
+        _, by_hand = back_propagate(params, x, targets, activation, output_gradient)
+        automatic = jax.grad(lambda params: loss(model.apply(params, {}, x)[0], targets).mean())(params)
+        return largest_difference(by_hand, automatic)
 
-    largest = []
+    differences = []
     for (name, activation), depth in itertools.product(ACTIVATIONS.items(), range(1, config.num_layers + 1)):
         model = models.mlp([5, 3, 6, 4][: depth - 1], 3, activation=activation.f)
-        for kind, difference in find_differences(model.init(params_key, x)[0], activation, model).items():
-            run.log(activation=name, layers=depth, loss=kind, largest_difference=difference)
-            largest.append(difference)
-    return {"gradient_difference": max(largest)}
+        params, _ = model.init(params_key, x)
+        for kind in kinds:
+            differences.append(find_difference(params, model, activation, kind))
+            run.log(activation=name, layers=depth, loss=kind, largest_difference=differences[-1])
+    return {"gradient_difference": max(differences)}
 
 
 def largest_difference(left, right):
@@ -130,9 +129,8 @@ def train(config: Config, run: Run, key, model: models.Model, params, x, y) -> d
     if not jnp.isfinite(jnp.append(curve, loss_at_end)).all():
         raise RunFailedError(f"the training diverged: give a --learning-rate below {config.learning_rate:g}")
     steps = np.arange(config.num_steps)
-    panels = {"½ ‖y - yᵗ‖², all examples": {"loss": (steps, curve)}}
-    by_layer = {f"layer {number}": (steps, norm) for number, norm in enumerate(norms.T, 1)}
-    panels["norm of the weights' gradient, all examples"] = by_layer
+    layers = {f"layer {number}": (steps, norm) for number, norm in enumerate(norms.T, 1)}
+    panels = {"½ ‖y - yᵗ‖², all examples": {"loss": (steps, curve)}, "norm of the weights' gradient": layers}
     run.save_figure("training", plots.lines(panels, xlabel="step", log="y"))
     summary = {"training_difference": largest_difference(end, end_automatic), "loss_at_start": curve[0]}
     return summary | {"loss_at_end": loss_at_end, "num_steps": config.num_steps}

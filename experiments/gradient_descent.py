@@ -12,12 +12,12 @@ Expect: 5,497 steps on the bowl; at its best learning rate, gradient descent tak
 Time:   12 s
 """
 
-from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -31,13 +31,9 @@ LEARNING_RATES = np.geomspace(1e-4, 10, 41)  # that each optimizer tries
 PRECISION = 1e-6  # optimizers are compared by the steps until the function stays so close to its minimum, 0
 NUM_STARTS = 400  # at random, on the function with four minima
 OPTIMIZERS = {
-    "gradient descent": training.OPTIMIZERS["sgd"],
-    "with decay": lambda rate: training.OPTIMIZERS["sgd"](lambda step: rate / jnp.sqrt(1 + step / 100)),
-    "momentum": training.OPTIMIZERS["momentum"],
-    "Nesterov": training.OPTIMIZERS["nesterov"],
-    "AdaGrad": training.OPTIMIZERS["adagrad"],
-    "RMSProp": training.OPTIMIZERS["rmsprop"],
-    "Adam": training.OPTIMIZERS["adam"],
+    "gradient descent": optax.sgd,
+    "with decay": lambda rate: optax.sgd(lambda step: rate / jnp.sqrt(1 + step / 100)),
+    **{name: training.OPTIMIZERS[name.lower()] for name in ("momentum", "Nesterov", "AdaGrad", "RMSProp", "Adam")},
 }
 
 
@@ -65,19 +61,9 @@ def four_minima(x):
     return jnp.sum(x**4 - 16 * x**2 + 5 * x) / 2
 
 
-class Problem(NamedTuple):
-    """A function whose minimum, 0, is to be found, and the part of the plane that is drawn."""
-
-    f: Callable
-    start: tuple[float, float]
-    minimum: tuple[float, float]
-    x1_range: tuple[float, float]
-    x2_range: tuple[float, float]
-
-
-PROBLEMS = {
-    "bowl": Problem(bowl, (3.0, 2.0), (0.0, 0.0), (-3.5, 3.5), (-3.5, 3.5)),
-    "Rosenbrock": Problem(rosenbrock, (-1.5, 1.5), (1.0, 1.0), (-2, 2), (-1, 3)),
+PROBLEMS = {  # function, start, minimum, part of the plane that is drawn
+    "bowl": (bowl, (3.0, 2.0), (0.0, 0.0), ((-3.5, 3.5), (-3.5, 3.5))),
+    "Rosenbrock": (rosenbrock, (-1.5, 1.5), (1.0, 1.0), ((-2, 2), (-1, 3))),
 }
 
 
@@ -88,75 +74,55 @@ def grid(f, x1_range=(-4, 4), x2_range=(-4, 4)):
 
 
 def draw_bowl(config: Config, run: Run) -> dict:
-    """Page 11: tangent plane and gradient, and how well the plane fits; page 12: the path."""
+    """Page 11: the tangent plane, how well it fits, and the gradient; page 12: the path."""
     point = jnp.array([-1.0, 2.0])
     height, slope = jax.value_and_grad(bowl)(point)
 
     def tangent(x):
         return height + slope @ (x - point)
 
-    end = descent.gradient_descent(
-        bowl, jnp.array([3.0, 3.0]), learning_rate=config.learning_rate, tol=1e-7, max_steps=config.max_steps
-    )
+    rate, start = config.learning_rate, jnp.array([3.0, 3.0])
+    end = descent.gradient_descent(bowl, start, learning_rate=rate, tol=1e-7, max_steps=config.max_steps)
     if not end.converged:
-        raise RunFailedError(
-            f"{config.max_steps:,} steps were too few: give more with --max-steps, or a --learning-rate nearer to 1/8"
-        )
-    x1, x2, values = grid(bowl)
-    plane = plots.Surface("", *grid(tangent, *((at - 1.2, at + 1.2) for at in point)))
+        raise RunFailedError("too few steps: give more with --max-steps, or a --learning-rate nearer to 1/8")
     path = np.concatenate([end.path[: end.num_steps : max(1, end.num_steps // 60)], end.x[None]])
-    panels = [
-        plots.Surface(
-            "$4 x_1^2 + x_2^2$, tangent plane, a sixth of the gradient",
-            *(x1, x2, values),
-            plane=plane,
-            arrow=np.stack([point, point + slope / 6]),
-        ),
-        plots.Surface(f"$4 x_1^2 + x_2^2$, steps: {end.num_steps:,}", x1, x2, values, path=path),
-    ]
+    surface = plots.Surface(f"$4 x_1^2 + x_2^2$, steps: {end.num_steps:,}", *grid(bowl))
+    plane = plots.Surface("", *grid(tangent, *((at - 1.2, at + 1.2) for at in point)))
+    title, arrow = "$4 x_1^2 + x_2^2$, tangent plane, a sixth of the gradient", np.stack([point, point + slope / 6])
+    panels = [surface._replace(title=title, plane=plane, arrow=arrow), surface._replace(path=path)]
     run.save_figure("bowl", plots.surfaces(panels))
-    far, near = (bowl(x) - tangent(x) for x in (point + jnp.array([0.1, 0.2]), point + jnp.array([0.05, 0.1])))
+    far, near = (bowl(x) - tangent(x) for x in point + jnp.array([[0.1, 0.2], [0.05, 0.1]]))
     return {"num_steps": end.num_steps, "end_x1": end.x[0], "end_x2": end.x[1], "tangent_error_ratio": far / near}
 
 
-def fewest_steps(problem: Problem, make_optimizer, max_steps: int):
-    """Of the learning rates, tried side by side, the best; after how many steps it stays close, and its path there.
+def descend(f, start, make_optimizer, max_steps: int):
+    """Of the learning rates, tried side by side, the best, and the path until f stays close to 0 (else None)."""
 
-    None instead of rate and steps, and an empty path, where no rate comes close.
-    """
+    def find_path(rate):
+        return descent.minimize(f, jnp.array(start), optimizer=make_optimizer(rate), tol=0.0, max_steps=max_steps).path
 
-    @jax.jit
-    @jax.vmap
-    def descend(rate):
-        optimizer = make_optimizer(rate)
-        return descent.minimize(
-            problem.f, jnp.array(problem.start), optimizer=optimizer, tol=0.0, max_steps=max_steps
-        ).path
-
-    paths = descend(LEARNING_RATES)
-    away = ~np.asarray(jax.vmap(jax.vmap(problem.f))(paths) < PRECISION)  # also where it is NaN
-    steps = away.shape[1] - away[:, ::-1].argmax(axis=1)  # up to the first point after which it stays close
-    best = steps.argmin()
-    if steps[best] > max_steps:
-        return None, None, np.zeros((0, 2))
-    return LEARNING_RATES[best], steps[best], paths[best, : steps[best] + 1]
+    paths = jax.jit(jax.vmap(find_path))(LEARNING_RATES)
+    away = ~np.asarray(jax.vmap(jax.vmap(f))(paths) < PRECISION)  # also where it is NaN
+    num_steps = away.shape[1] - away[:, ::-1].argmax(axis=1)  # up to the first point after which it stays close
+    best = num_steps.argmin()
+    return LEARNING_RATES[best], paths[best, : num_steps[best] + 1] if num_steps[best] <= max_steps else None
 
 
 def compare_optimizers(config: Config, run: Run) -> dict:
-    """Each at its best learning rate, on both problems."""
+    """Each with its best learning rate, on the bowl and in the valley."""
     summary = {}
-    for title, problem in PROBLEMS.items():
+    for surface, (f, start, minimum, ranges) in PROBLEMS.items():
         paths = {}
         for name, make_optimizer in OPTIMIZERS.items():
-            rate, steps, path = fewest_steps(problem, make_optimizer, config.max_steps)
-            run.log(surface=title, optimizer=name, learning_rate=rate, steps=steps)
-            summary[f"{title.lower()}_{name.lower().replace(' ', '_')}_steps"] = steps
-            label = f"{steps:,} steps at {rate:.2g}" if steps else f"not in {config.max_steps:,} steps"
-            paths[f"{name}: {label}"] = path
-        x1, x2, values = grid(problem.f, problem.x1_range, problem.x2_range)
-        levels = np.geomspace(1e-2, values.max(), 25)
-        figure = diagrams.paths(x1, x2, values, paths, levels=levels, minimum=problem.minimum)
-        run.save_figure(f"optimizers_{title.lower()}", figure)
+            rate, path = descend(f, start, make_optimizer, config.max_steps)
+            steps = None if path is None else len(path) - 1
+            label = f"not in {config.max_steps:,} steps" if path is None else f"{steps:,} steps at {rate:.2g}"
+            paths[f"{name}: {label}"] = np.zeros((0, 2)) if path is None else path
+            run.log(surface=surface, optimizer=name, learning_rate=None if path is None else rate, steps=steps)
+            summary[f"{surface.lower()}_{name.lower().replace(' ', '_')}_steps"] = steps
+        x1, x2, values = grid(f, *ranges)
+        figure = diagrams.paths(x1, x2, values, paths, levels=np.geomspace(1e-2, values.max(), 25), minimum=minimum)
+        run.save_figure(f"optimizers_{surface.lower()}", figure)
     return summary
 
 
@@ -164,12 +130,8 @@ def find_minima(config: Config, run: Run) -> dict:
     """Where gradient descent from many starts ends, all in one program; and what the stationary points are."""
     starts = jax.random.uniform(jax.random.key(config.seed), (NUM_STARTS, 2), minval=-4, maxval=4)
 
-    @jax.jit
-    @jax.vmap
-    def descend(x0):
-        return descent.gradient_descent(four_minima, x0, learning_rate=0.01, tol=1e-10, max_steps=2000).x
-
-    ends = descend(starts)
+    sizes = {"learning_rate": 0.01, "tol": 1e-10, "max_steps": 2000}
+    ends = jax.jit(jax.vmap(lambda x0: descent.gradient_descent(four_minima, x0, **sizes).x))(starts)
     coordinates = np.sort(np.roots([4, 0, -32, 5]).real)  # where the derivative of a coordinate vanishes
     stationary = np.stack(np.meshgrid(coordinates, coordinates), axis=-1).reshape(-1, 2)
     curvatures = np.linalg.eigvalsh(jax.vmap(jax.hessian(four_minima))(stationary))

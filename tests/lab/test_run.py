@@ -223,17 +223,20 @@ def test_the_log_keeps_numbers_as_they_are(tmp_path):
     assert Run(tmp_path / "nothing").read_log() == []
 
 
-def test_rows_that_no_checkpoint_counts_are_cut_off(trained):
+def test_rows_that_no_checkpoint_counts_are_cut_off_at_the_end_and_not_before(trained):
+    def steps():
+        return [json.loads(line)["step"] for line in (trained / "metrics.jsonl").read_text().splitlines()]
+
+    again(trained).log(step=11)
     this = again(trained)
-    this.log(step=11)
-    again(trained).close()  # counts all that there is
     assert len(this.read_log()) == 4
-    this = again(trained)
     this.begin()
     assert this.read_log() == []
+    this.close()  # as where a run fails: other checkpoints count on the log
+    assert steps() == [4, 8, 10, 11]
     train(this)
-    this.close()
-    assert [json.loads(line)["step"] for line in (trained / "metrics.jsonl").read_text().splitlines()] == [4, 8, 10]
+    this.finish()
+    assert steps() == [4, 8, 10]
 
 
 def test_log_seeds_writes_a_row_for_each_net(tmp_path):
