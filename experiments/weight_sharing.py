@@ -1,9 +1,8 @@
 """Fewer weights, and the right ones: a dense, a locally connected and a convolution layer on the same digits.
 
-The deck (page 20) answers too many weights with fewer connections and with shared weights. Here three nets differ in
-their first layer only, each with the same 12x12x8 neurons: connected to all pixels; to 5x5 pixels each; and to 5x5
-pixels by weights that all places share. A fourth has as few weights as the last, but all of them in a dense layer; it
-learns slowly, and so for five times as many steps, which are as many whatever the number of training images.
+The deck (page 20) answers too many weights with fewer connections and with shared weights. Three nets differ in their
+first layer only, each with 12x12x8 neurons: connected to all pixels; to 5x5 pixels each; or to 5x5 pixels by weights
+that all places share. A fourth has as few weights as this, but dense ones, and is trained for five times as long.
 
 Run:    make experiment NAME=weight_sharing
 
@@ -32,10 +31,8 @@ from jaxnn.lab.start import start
 CONNECTIONS = {"features": 8, "kernel_size": (5, 5), "strides": 2, "padding": "VALID"}  # 28x28 pixels -> 12x12x8
 FIRST_LAYERS = {
     "dense": nn.DenseGeneral((12, 12, 8), axis=(1, 2, 3)),
-    "local": nn.ConvLocal(
-        **CONNECTIONS, kernel_init=nn.initializers.lecun_normal(batch_axis=(0, 1))
-    ),  # each place alone
-    "convolution": cnn.Conv(**CONNECTIONS),
+    "local": nn.ConvLocal(**CONNECTIONS, kernel_init=nn.initializers.lecun_normal(batch_axis=(0, 1))),
+    "convolution": cnn.Conv(**CONNECTIONS),  # its initial weights are as large: a local neuron has 25 inputs, too
 }
 LEARNING_RATES = {"dense": 0.01, "local": 0.03, "convolution": 0.03, "small dense": 0.003}  # best on validation images
 SHIFTS = range(5)  # pixels by which the test images are moved to the right
@@ -110,7 +107,7 @@ def compare_layers(run: Run, nets, images) -> dict:
         }
         part = matrix.reshape(28, 28, 12, 12, 8)[10:14, :, 3:7, :, 0]  # of the middle, and of one channel
         parts[f"{name}: weights from\n112 pixels (rows) to 48 neurons"] = part.reshape(4 * 28, 4 * 12)
-    run.save_figure("matrices", plots.image_grid([*parts.values()], [*parts], num_columns=3, signed=True, size=3))
+    run.save_figure("matrices", plots.image_grid([*parts.values()], [*parts], num_columns=3, signed=True, size=3.0))
     return summary
 
 
@@ -118,9 +115,8 @@ def summarize(run: Run, sizes, accuracies) -> dict:
     """Of the nets with the most training images, and their differences seed by seed; of all, a figure."""
     errors = {name: (sizes, 1 - values[..., 0].T) for name, values in accuracies.items()}
     run.save_figure("errors", plots.lines({"test error": errors}, xlabel="training images", log="xy"))
-    by_shift = {name: (SHIFTS, values[-1]) for name, values in accuracies.items()}
-    title = f"test accuracy, {sizes[-1]:,} training images"
-    run.save_figure("shifted", plots.lines({title: by_shift}, xlabel="pixels by which the digits are shifted"))
+    shifted = {name: (SHIFTS, values[-1]) for name, values in accuracies.items()}
+    run.save_figure("shifted", plots.lines({"test accuracy": shifted}, xlabel="pixels by which the digits are shifted"))
     summary, best = {}, accuracies["convolution"][-1]
     found = {name.replace(" ", "_"): values[-1] for name, values in accuracies.items()}
     found |= {f"convolution_minus_{name}": best - values for name, values in found.items() if name != "convolution"}
