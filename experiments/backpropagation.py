@@ -67,8 +67,7 @@ def draw_one_example(run: Run, params, x, y, activation):
     deltas, gradients = back_propagate(params, x[:1], y[:1], activation)
     neurons = [np.asarray(delta[0]) for delta in deltas]
     edges = [np.asarray(layer["weight"]) for layer in gradients]
-    title = "Δ of each neuron, gradient of each weight, one example"
-    run.save_figure("deltas", diagrams.network(neurons, edges, title=title))
+    run.save_figure("deltas", diagrams.network(neurons, edges, title="Δ of each neuron, gradient of each weight"))
 
 
 def compare_gradients(config: Config, run: Run, key) -> dict:
@@ -106,7 +105,6 @@ def largest_difference(left, right):
 def train(config: Config, run: Run, key, model: models.Model, params, x, y) -> dict:
     """The same mini-batch training by hand and by jax.grad; loss and norms of the gradient, layer by layer."""
     sizes = {"num_examples": NUM_POINTS, "batch_size": config.batch_size, "num_steps": config.num_steps}
-    batches = batch_indices(key, 0, **sizes)
 
     def mean_loss(params, x, y):
         return half_squared_error(model.apply(params, {}, x)[0], y).mean()
@@ -121,7 +119,7 @@ def train(config: Config, run: Run, key, model: models.Model, params, x, y) -> d
             updated = backprop.update(params, gradient(params, x[batch], y[batch]), learning_rate=config.learning_rate)
             return updated, (mean_loss(params, x, y), norms)
 
-        return lax.scan(take_step, params, batches)
+        return lax.scan(take_step, params, batch_indices(key, 0, **sizes))
 
     end, (curve, norms) = train_with(by_hand, params)
     end_automatic, _ = train_with(jax.grad(mean_loss), params)

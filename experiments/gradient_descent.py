@@ -29,7 +29,6 @@ from jaxnn.lab.start import start
 
 LEARNING_RATES = np.geomspace(1e-4, 10, 41)  # that each optimizer tries
 PRECISION = 1e-6  # optimizers are compared by the steps until the function stays so close to its minimum, 0
-NUM_STARTS = 400  # at random, on the function with four minima
 OPTIMIZERS = {
     "gradient descent": optax.sgd,
     "with decay": lambda rate: optax.sgd(lambda step: rate / jnp.sqrt(1 + step / 100)),
@@ -62,46 +61,36 @@ def four_minima(x):
 
 
 PROBLEMS = {  # function, start, minimum, part of the plane that is drawn
-    "bowl": (bowl, (3.0, 2.0), (0.0, 0.0), ((-3.5, 3.5), (-3.5, 3.5))),
-    "Rosenbrock": (rosenbrock, (-1.5, 1.5), (1.0, 1.0), ((-2, 2), (-1, 3))),
+    "bowl": (bowl, np.array([3.0, 2.0]), (0.0, 0.0), ((-3.5, 3.5), (-3.5, 3.5))),
+    "Rosenbrock": (rosenbrock, np.array([-1.5, 1.5]), (1.0, 1.0), ((-2, 2), (-1, 3))),
 }
 
 
-def grid(f, x1_range=(-4, 4), x2_range=(-4, 4)):
-    """Coordinates and values, 121 points along each axis."""
-    x1, x2 = np.meshgrid(np.linspace(*x1_range, 121), np.linspace(*x2_range, 121))
-    return x1, x2, np.asarray(jax.vmap(jax.vmap(f))(np.stack([x1, x2], axis=-1)))
-
-
 def draw_bowl(config: Config, run: Run) -> dict:
-    """Page 11: the tangent plane, how well it fits, and the gradient; page 12: the path."""
+    """Page 11: gradient and tangent plane, whose error is four times as large twice as far away; page 12: the path."""
     point = jnp.array([-1.0, 2.0])
     height, slope = jax.value_and_grad(bowl)(point)
-
-    def tangent(x):
-        return height + slope @ (x - point)
-
-    rate, start = config.learning_rate, jnp.array([3.0, 3.0])
-    end = descent.gradient_descent(bowl, start, learning_rate=rate, tol=1e-7, max_steps=config.max_steps)
+    rate, x0 = config.learning_rate, jnp.array([3.0, 3.0])
+    end = descent.gradient_descent(bowl, x0, learning_rate=rate, tol=1e-7, max_steps=config.max_steps)
     if not end.converged:
         raise RunFailedError("too few steps: give more with --max-steps, or a --learning-rate nearer to 1/8")
     path = np.concatenate([end.path[: end.num_steps : max(1, end.num_steps // 60)], end.x[None]])
-    surface = plots.Surface(f"$4 x_1^2 + x_2^2$, steps: {end.num_steps:,}", *grid(bowl))
-    plane = plots.Surface("", *grid(tangent, *((at - 1.2, at + 1.2) for at in point)))
+    surface = plots.Surface(f"$4 x_1^2 + x_2^2$, steps: {end.num_steps:,}", *plots.over_grid(bowl, (-4, 4), (-4, 4)))
+    around = ((at - 1.2, at + 1.2) for at in point)
+    plane = plots.Surface("", *plots.over_grid(lambda x: height + slope @ (x - point), *around))
     title, arrow = "$4 x_1^2 + x_2^2$, tangent plane, a sixth of the gradient", np.stack([point, point + slope / 6])
     panels = [surface._replace(title=title, plane=plane, arrow=arrow), surface._replace(path=path)]
     run.save_figure("bowl", plots.surfaces(panels))
-    far, near = (bowl(x) - tangent(x) for x in point + jnp.array([[0.1, 0.2], [0.05, 0.1]]))
+    far, near = (bowl(point + step) - height - slope @ step for step in jnp.array([[0.1, 0.2], [0.05, 0.1]]))
     return {"num_steps": end.num_steps, "end_x1": end.x[0], "end_x2": end.x[1], "tangent_error_ratio": far / near}
 
 
-def descend(f, start, make_optimizer, max_steps: int):
+def descend(f, x0, make_optimizer, max_steps: int):
     """Of the learning rates, tried side by side, the best, and the path until f stays close to 0 (else None)."""
-
-    def find_path(rate):
-        return descent.minimize(f, jnp.array(start), optimizer=make_optimizer(rate), tol=0.0, max_steps=max_steps).path
-
-    paths = jax.jit(jax.vmap(find_path))(LEARNING_RATES)
+    find_path = jax.vmap(
+        lambda rate: descent.minimize(f, x0, optimizer=make_optimizer(rate), tol=0.0, max_steps=max_steps).path
+    )
+    paths = jax.jit(find_path)(LEARNING_RATES)
     away = ~np.asarray(jax.vmap(jax.vmap(f))(paths) < PRECISION)  # also where it is NaN
     num_steps = away.shape[1] - away[:, ::-1].argmax(axis=1)  # up to the first point after which it stays close
     best = num_steps.argmin()
@@ -111,27 +100,25 @@ def descend(f, start, make_optimizer, max_steps: int):
 def compare_optimizers(config: Config, run: Run) -> dict:
     """Each with its best learning rate, on the bowl and in the valley."""
     summary = {}
-    for surface, (f, start, minimum, ranges) in PROBLEMS.items():
+    for surface, (f, x0, minimum, ranges) in PROBLEMS.items():
         paths = {}
         for name, make_optimizer in OPTIMIZERS.items():
-            rate, path = descend(f, start, make_optimizer, config.max_steps)
+            rate, path = descend(f, x0, make_optimizer, config.max_steps)
             steps = None if path is None else len(path) - 1
             label = f"not in {config.max_steps:,} steps" if path is None else f"{steps:,} steps at {rate:.2g}"
             paths[f"{name}: {label}"] = np.zeros((0, 2)) if path is None else path
             run.log(surface=surface, optimizer=name, learning_rate=None if path is None else rate, steps=steps)
             summary[f"{surface.lower()}_{name.lower().replace(' ', '_')}_steps"] = steps
-        x1, x2, values = grid(f, *ranges)
-        figure = diagrams.paths(x1, x2, values, paths, levels=np.geomspace(1e-2, values.max(), 25), minimum=minimum)
+        figure = diagrams.paths(*plots.over_grid(f, *ranges), paths, minimum=minimum)
         run.save_figure(f"optimizers_{surface.lower()}", figure)
     return summary
 
 
 def find_minima(config: Config, run: Run) -> dict:
-    """Where gradient descent from many starts ends, all in one program; and what the stationary points are."""
-    starts = jax.random.uniform(jax.random.key(config.seed), (NUM_STARTS, 2), minval=-4, maxval=4)
-
-    sizes = {"learning_rate": 0.01, "tol": 1e-10, "max_steps": 2000}
-    ends = jax.jit(jax.vmap(lambda x0: descent.gradient_descent(four_minima, x0, **sizes).x))(starts)
+    """Where gradient descent from 400 starts ends, all in one program; and what the stationary points are."""
+    starts = jax.random.uniform(jax.random.key(config.seed), (400, 2), minval=-4, maxval=4)
+    settings = {"learning_rate": 0.01, "tol": 1e-10, "max_steps": 2000}
+    ends = jax.jit(jax.vmap(lambda x0: descent.gradient_descent(four_minima, x0, **settings).x))(starts)
     coordinates = np.sort(np.roots([4, 0, -32, 5]).real)  # where the derivative of a coordinate vanishes
     stationary = np.stack(np.meshgrid(coordinates, coordinates), axis=-1).reshape(-1, 2)
     curvatures = np.linalg.eigvalsh(jax.vmap(jax.hessian(four_minima))(stationary))
@@ -139,12 +126,10 @@ def find_minima(config: Config, run: Run) -> dict:
     minima = stationary[num_upward == 2]
     values = jax.vmap(four_minima)(minima)
     reached = np.linalg.norm(ends[:, None] - minima, axis=-1).argmin(axis=1)
-    title = f"{NUM_STARTS} starts by the minimum that they reach"
-    figure = plots.boundary(*grid(four_minima), title=title, points=starts, labels=reached, point_cmap="tab10")
+    run.log(minima=minima, values=values, starts=np.bincount(reached, minlength=len(minima)))
+    shown = {"points": starts, "labels": reached, "title": f"{len(starts)} starts by the minimum that they reach"}
+    figure = plots.boundary(*plots.over_grid(four_minima, (-4, 4), (-4, 4)), **shown, point_cmap="tab10")
     run.save_figure("minima", figure)
-    for number, curvature in enumerate(curvatures[num_upward == 2]):
-        columns = {"minimum": minima[number], "value": values[number], "hessian_eigenvalues": curvature}
-        run.log(**columns, starts=(reached == number).sum())
     return {
         "num_minima": len(minima),
         "num_saddles": (num_upward == 1).sum(),

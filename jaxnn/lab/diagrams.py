@@ -1,7 +1,7 @@
 """Pictures that one experiment draws each, as functions that return a matplotlib Figure."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -40,10 +40,11 @@ def predictions(pictures, images, probabilities, titles: Sequence[str], class_na
     return figure
 
 
-def paths(x1, x2, values, lines: Mapping[str, Values], *, levels, minimum) -> Figure:
+def paths(x1, x2, values, lines: Mapping[str, Values], *, minimum) -> Figure:
     """Paths [steps, 2] over the contours of a function, on a logarithmic scale; a cross marks its minimum."""
     figure = Figure(figsize=(7.5, 6), layout="constrained")
     axis = figure.subplots()
+    levels = np.geomspace(1e-2, np.max(values), 25)
     axis.contourf(x1, x2, values, levels, norm="log", extend="both", cmap="coolwarm", alpha=0.5)
     for (label, line), style in zip(lines.items(), itertools.cycle(["-", "--", "-.", ":"])):  # some coincide
         axis.plot(*np.transpose(line), linestyle=style, linewidth=1.5, label=label)
@@ -194,3 +195,19 @@ def race(steps, curves: Mapping[str, Values], *, target: float) -> Figure:
     lines[f"target {target:g}"] = steps, np.full(len(steps), target)
     title = f"each at its best learning rate, {len(next(iter(curves.values())))} nets"
     return plots.lines({title: lines}, xlabel="step", ylabel="loss on validation images", log="y", all_runs=True)
+
+
+def fit_frames(x1, x2, names: Sequence[str], frames: Values, points: Values) -> Iterator[Figure]:
+    """What one net for each function computes as it learns, frame by frame, with its points; each on one scale.
+
+    frames [functions, frames, rows, columns], points [functions, number, 3].
+    """
+    num_frames = frames.shape[1]
+    for frame in range(num_frames):
+        panels = []
+        for name, values, spots in zip(names, frames, points, strict=True):
+            shown = np.append(values, spots[:, 2])
+            title = f"{name}, frame {frame + 1} of {num_frames}"
+            limits = shown.min(), shown.max()
+            panels.append(plots.Surface(title, x1, x2, values[frame], points=spots, limits=limits))
+        yield plots.surfaces(panels)

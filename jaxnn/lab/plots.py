@@ -1,6 +1,6 @@
 """Pictures that several experiments draw: each function returns a matplotlib Figure; nothing is saved here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -126,6 +126,24 @@ def surfaces(panels: Sequence[Surface], *, num_columns: int = 3) -> Figure:
         axis.set(title=panel.title, xlabel="$x_1$", ylabel="$x_2$", zlabel="$y$")
         axis.set_zlim(floor, high)
     return figure
+
+
+def over_grid(f: Callable, x1_range, x2_range, *, resolution: int = 121) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The coordinates of a grid, and the values there of a function of one vector [2]."""
+    x1, x2 = np.meshgrid(np.linspace(*x1_range, resolution), np.linspace(*x2_range, resolution))
+    return x1, x2, np.asarray(jax.vmap(jax.vmap(f))(np.stack([x1, x2], axis=-1)))
+
+
+def fits(x1, x2, functions: Mapping[str, Values], nets: Mapping[str, tuple[Values, Values]]) -> Figure:
+    """A row per function: its values over the grid, then what each net computes that was fitted to points of it.
+
+    Of each kind of net, values [functions, rows, columns] and points [functions, number, 3].
+    """
+    panels = []
+    for row, (name, values) in enumerate(functions.items()):
+        panels.append(Surface(name, x1, x2, values))
+        panels += [Surface(title, x1, x2, fit[row], points=points[row]) for title, (fit, points) in nets.items()]
+    return surfaces(panels, num_columns=1 + len(nets))
 
 
 def by_seed(rows: Sequence[Mapping], x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
