@@ -54,7 +54,8 @@ class Task(NamedTuple):
     reference: Any
 
 
-CLASSES = losses.softmax_cross_entropy, "accuracy", metrics.accuracy, linear_model.LogisticRegressionCV(max_iter=10_000)
+REGRESSION = linear_model.LogisticRegressionCV(solver="newton-cholesky")  # where lbfgs ends, in a tenth of its time
+CLASSES = losses.softmax_cross_entropy, "accuracy", metrics.accuracy, REGRESSION
 TASKS = {
     "iris": Task(datasets.iris, 3, *CLASSES),
     "breast_cancer": Task(datasets.breast_cancer, 2, *CLASSES),
@@ -98,9 +99,8 @@ def cross_validate(key, examples: Batch, task: Task, config: Config):
         outputs = train_net(net_key, examples, ~held_out, task, config, learning_rate=learning_rate, l2=l2)
         return jnp.mean(task.loss(outputs, examples.targets), where=held_out)
 
-    rates, penalties = jnp.meshgrid(RATES, PENALTIES, indexing="ij")
-    over_folds = jax.vmap(validate, (None, None, 0))
-    return jax.vmap(jax.vmap(over_folds, (0, 0, None)), (0, 0, None))(rates, penalties, folds).mean(axis=2)
+    over_grid = jax.vmap(jax.vmap(jax.vmap(validate, (None, None, 0)), (None, 0, None)), (0, None, None))
+    return over_grid(RATES, PENALTIES, folds).mean(axis=2)
 
 
 def evaluate(config: Config, run: Run, name: str, task: Task):
