@@ -26,7 +26,7 @@ def load(directory: str | os.PathLike) -> Loaded:
     directory = Path(directory)
     name = config.read_settings(directory / "config.json").get("experiment")
     names = [path.stem for path in Path(__file__).parent.glob("[!_]*.py")]
-    module = importlib.import_module(f"experiments.{name}") if name in names else None
+    module: Any = importlib.import_module(f"experiments.{name}") if name in names else None
     if not hasattr(module, "make_nets"):
         raise config.BadUsageError(f"{directory} is a run of {name}, whose nets cannot be loaded")
     settings = config.read_config(name, module.Config, directory / "config.json")

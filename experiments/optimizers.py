@@ -13,7 +13,7 @@ Time:   3 min 36 s
 """
 
 import timeit
-from typing import Annotated
+from typing import Annotated, get_args
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ TUNING_SEEDS = range(2**30 + 10_000, 2**30 + 10_002)  # of the nets of the grid:
 class Config:
     """Grid and race."""
 
-    optimizers: Annotated[tuple[training.OptimizerName, ...], Field(min_length=1)] = tuple(training.OPTIMIZERS)
+    optimizers: Annotated[tuple[training.OptimizerName, ...], Field(min_length=1)] = get_args(training.OptimizerName)
     learning_rates: Annotated[tuple[Rate, ...], Field(min_length=1)] = GRID  # each optimizer gets the best of them
     num_steps: Annotated[int, Field(ge=1, le=100_000, multiple_of=EVAL_EVERY)] = 400  # of each training
     target: Rate = 0.2  # loss on validation images to be reached

@@ -130,13 +130,13 @@ def main(config: Config, run: Run) -> dict:
     data = jax.device_put(datasets.mnist(config.data_dir, num_train=10_000, num_validation=2000))
     run.record(data_sha256=datasets.SHA256["mnist"])
     train_nets(config, run, data)
-    rows = np.reshape(run.read_log(), (len(config.depths), 2, len(KINDS), config.num_seeds))
+    rows = np.array(run.read_log()).reshape(len(config.depths), 2, len(KINDS), config.num_seeds)
     accuracies = np.vectorize(lambda row: row["validation_accuracy"])(rows)
     place, depth = min(enumerate(config.depths), key=lambda item: abs(item[1] - 20))  # nets to be looked at closely
     gradients = np.array([row["log10_gradients"] for row in rows[place].flat], float)
     draw(config, run, accuracies, gradients.reshape(*rows.shape[1:], 4, depth))
     deepest = np.where(accuracies.mean(axis=-1) > 0.8, np.reshape(config.depths, (-1, 1, 1)), 0).max(axis=0)
-    summary = {"num_seeds": config.num_seeds, "gain_depth": depth}
+    summary: dict = {"num_seeds": config.num_seeds, "gain_depth": depth}
     for kind, name in enumerate("_".join(names).lower() for names in KINDS):
         summary |= {f"{name}_deepest": deepest[0, kind], f"{name}_batch_norm_deepest": deepest[1, kind]}
         summary |= mean_and_sd(f"{name}_batch_norm_gain", accuracies[place, 1, kind] - accuracies[place, 0, kind])

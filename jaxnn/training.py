@@ -34,7 +34,7 @@ class TrainState(NamedTuple):
 
 OptimizerName = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "muon"]
 
-OPTIMIZERS: dict[OptimizerName, Callable[..., optax.GradientTransformation]] = {
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": optax.sgd,
     "momentum": functools.partial(optax.sgd, momentum=0.9),
     "nesterov": functools.partial(optax.sgd, momentum=0.9, nesterov=True),

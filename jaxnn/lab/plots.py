@@ -130,7 +130,7 @@ def surfaces(panels: Sequence[Surface], *, num_columns: int = 3) -> Figure:
 
 def over_grid(f: Callable, x1_range, x2_range, *, resolution: int = 121) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The coordinates of a grid, and the values there of a function of one vector [2]."""
-    x1, x2 = np.meshgrid(np.linspace(*x1_range, resolution), np.linspace(*x2_range, resolution))
+    x1, x2 = np.meshgrid(*(np.linspace(low, high, resolution) for low, high in (x1_range, x2_range)))
     return x1, x2, np.asarray(jax.vmap(jax.vmap(f))(np.stack([x1, x2], axis=-1)))
 
 
