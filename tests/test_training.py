@@ -43,8 +43,9 @@ def compiled(loss_fn, optimizer, data=DATA, batch_size=5, **settings):
     )
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
 def start_at(key, optimizer, model=MODEL, inputs=DATA.inputs):
-    return jax.jit(lambda key: training.init_train_state(key, model, optimizer, inputs))(key)
+    return training.init_train_state(key, model, optimizer, inputs)
 
 
 def bitwise_equal(first, second):
@@ -54,16 +55,19 @@ def bitwise_equal(first, second):
     return jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(raw(a), raw(b)), first, second))
 
 
+ADAM = optax.adam(0.01)
+train_noisily = compiled(noisy_loss_fn, ADAM)
+
+
 def in_float64(data):
     return Batch(jnp.asarray(data.inputs, jnp.float64), jnp.asarray(data.targets))
 
 
 def test_two_chunks_are_one_bit_for_bit():
-    optimizer = optax.adam(0.01)
-    train, start = compiled(noisy_loss_fn, optimizer), start_at(KEY, optimizer)
-    whole, metrics = train(start, 12)
-    half, first = train(start, 6)
-    again, second = train(half, 6)
+    start = start_at(KEY, ADAM)
+    whole, metrics = train_noisily(start, 12)
+    half, first = train_noisily(start, 6)
+    again, second = train_noisily(half, 6)
     assert bitwise_equal(whole, again)
     np.testing.assert_array_equal(metrics["loss"], np.concatenate([first["loss"], second["loss"]]))
     assert whole.step == 12
@@ -143,15 +147,15 @@ def test_seed_i_has_the_key_of_i(x64, seed):
 
 
 def test_a_net_among_others_is_the_net_alone():
-    optimizer = optax.adam(0.01)
-    train = functools.partial(training.train_steps, data=DATA, loss_fn=noisy_loss_fn, optimizer=optimizer)
-    train = functools.partial(train, batch_size=5, num_steps=10)
-    init = functools.partial(training.init_train_state, model=MODEL, optimizer=optimizer, inputs=DATA.inputs)
-    train_key = jax.jit(lambda key: train(init(key)))
-    together = jax.jit(lambda keys: lax.map(lambda key: train(init(key)), keys))(training.seed_keys(3, 3))
-    for index in range(3):
-        alone = train_key(jax.random.key(3 + index))
-        assert bitwise_equal(jax.tree.map(lambda leaf, index=index: leaf[index], together), alone)
+    @jax.jit
+    def train_all(keys):
+        starts = lax.map(lambda key: training.init_train_state(key, MODEL, ADAM, DATA.inputs), keys)
+        return lax.map(lambda start: train_noisily(start, 6), starts)
+
+    together = train_all(training.seed_keys(3, 3))
+    for net in range(3):
+        alone = train_noisily(start_at(jax.random.key(3 + net), ADAM), 6)
+        assert bitwise_equal(jax.tree.map(lambda leaf, net=net: leaf[net], together), alone)
 
 
 def test_nets_side_by_side_are_nets_alone(x64):
@@ -159,7 +163,7 @@ def test_nets_side_by_side_are_nets_alone(x64):
     data = in_float64(DATA)
 
     def train(seed, learning_rate):
-        optimizer = optax.adam(learning_rate)
+        optimizer = optax.sgd(learning_rate, momentum=0.9)
         start = training.init_train_state(jax.random.key(seed), MODEL, optimizer, data.inputs)
         end, metrics = training.train_steps(start, data, noisy_loss_fn, optimizer, batch_size=5, num_steps=10)
         return end.params, metrics["loss"]
@@ -342,6 +346,7 @@ def differences(tmp_path_factory):
         port = str(free.getsockname()[1])
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # of compilation, which takes longest
         "JAX_NUM_CPU_DEVICES": "4",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
