@@ -180,7 +180,7 @@ def describe(name: str, pictures: dict[str, str]) -> str:
 
 
 def numbers(summary: dict) -> dict[str, str]:
-    """Numbers with five digits, and where there is a deviation, ± it with two."""
+    """Numbers with five digits, and where there is a standard deviation, ± it with two."""
     said = {key: f"{value:.5g}" if isinstance(value, float) else str(value) for key, value in summary.items()}
     for key in summary:
         sd = f"{key}_sd"

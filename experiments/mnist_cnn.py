@@ -129,7 +129,7 @@ def draw(run: Run, test, probs, class_names):
 
 
 def main(config: Config, run: Run) -> dict:
-    """Trains the nets, then looks at the test images, once."""
+    """Trains the nets, then evaluates them on the test images, once."""
     data = getattr(datasets, config.dataset)(config.data_dir, num_train=config.num_train)
     run.record(data_sha256=datasets.SHA256[config.dataset])
     model, nets = train(config, run, data)

@@ -130,7 +130,7 @@ def draw(config: Config, run: Run, digits, nets: dict[str, training.TrainState])
 
 
 def main(config: Config, run: Run) -> dict:
-    """Trains the nets of each recipe, then looks at the test images, once; differences are taken seed by seed."""
+    """Trains the nets of each recipe, evaluates them on the test images, once, and compares them seed by seed."""
     data = jax.device_put(datasets.mnist(config.data_dir, num_train=config.num_train))
     run.record(data_sha256=datasets.SHA256["mnist"])
     recipes = make_recipes(config)

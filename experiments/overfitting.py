@@ -132,7 +132,7 @@ def summarize(ends: dict) -> dict:
 
 
 def main(config: Config, run: Run) -> dict:
-    """Trains all nets, and looks at the test set once, at the end."""
+    """Trains all nets, and evaluates them on the test set once, at the end."""
     data = jax.device_put(datasets.mnist(config.data_dir))
     run.record(data_sha256=datasets.SHA256["mnist"])
     digits_keys, net_keys = jax.vmap(jax.random.split)(training.seed_keys(config.seed, config.num_seeds)).T
