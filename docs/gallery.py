@@ -103,7 +103,7 @@ SECTIONS = {  # of the deck: of each experiment its pictures, and what each show
         },
         "vanishing_gradients": {
             "who_learns": "Who learns in 240 steps: depth, activation, initialisation, batch normalisation (page 20).",
-            "gradients": "The gradient's norm, layer by layer, before the first step.",
+            "gradients": "The largest gradient of each layer, before the first step.",
         },
         "overfitting": {
             "learning_curves": "Losses on the training digits and on others (page 20).",

@@ -53,8 +53,9 @@ class Config:
 def train_net(config: Config, depth: int, batch_norm: bool, data, kind, learning_rate, key):
     """Of a net of KINDS[kind], accuracies on both halves of the validation images, 0 if it diverged, and gradients."""
     activation, initialisation = jnp.divmod(kind, len(INITIALISATIONS))
-    model = models.mlp(
-        [40] * depth,
+    model = models.deep_mlp(
+        depth,
+        40,
         10,
         activation=lambda v: jax.lax.select_n(activation, *(f(v) for f in ACTIVATIONS.values())),
         weight_init=lambda *args: jax.lax.select_n(initialisation, *(init(*args) for init in INITIALISATIONS.values())),
@@ -71,8 +72,8 @@ def train_net(config: Config, depth: int, batch_norm: bool, data, kind, learning
         """log₁₀ of the largest of each layer: at the start, and after each third of the training."""
         some, scale = jax.tree.map(lambda leaf: leaf[:100], data.validation), 2.0**60  # or float32 makes small ones 0
         gradient = jax.grad(lambda params: scale * loss_fn(params, net.state, some, net.key)[0].mean())(net.params)
-        largest = jnp.stack([jnp.abs(layer["weight"]).max() for layer in gradient[:-1]])
-        return jnp.maximum(jnp.log10(largest) - jnp.log10(scale), -45)
+        first, others = (jnp.abs(gradient[name]["weight"]).max(axis=(-2, -1)) for name in ("first", "hidden"))
+        return jnp.maximum(jnp.log10(jnp.append(first, others)) - jnp.log10(scale), -45)
 
     def train_a_third(net, _):
         sizes = {"batch_size": 50, "num_steps": config.num_steps // 3}

@@ -110,6 +110,53 @@ def mlp(
     return Model(init, apply)
 
 
+def deep_mlp(
+    num_hidden: int,
+    hidden_size: int,
+    num_outputs: int,
+    *,
+    activation: Callable = jax.nn.relu,
+    weight_init=glorot_uniform,
+    batch_norm: bool = False,
+) -> Model:
+    """An `mlp` of equal hidden layers as a scan over their stacked parameters: 50 layers compile as fast as 2.
+
+    params {"first", "hidden", "last"}, the hidden layers but the first stacked along the first axis; so is the state of
+    batch normalisation, {"first", "hidden"}. With it, each layer has {"weight", "batch_norm"}, else {"weight", "bias"}.
+    """
+    if num_hidden < 1:
+        raise ValueError(f"deep_mlp: num_hidden must be 1 or more, not {num_hidden}")
+
+    def init_layer(key, num_inputs, dtype):
+        params = init_dense(key, num_inputs, hidden_size, weight_init=weight_init, dtype=dtype)
+        if not batch_norm:
+            return params, {}
+        norm, state = layers.init_batch_norm(hidden_size, dtype=dtype)
+        return {"weight": params["weight"], "batch_norm": norm}, state
+
+    def init(key, inputs):
+        dtype = jnp.result_type(inputs)
+        keys = jax.random.split(key, num_hidden + 1)
+        first, first_state = init_layer(keys[0], inputs.shape[-1], dtype)
+        hidden, state = jax.vmap(lambda key: init_layer(key, hidden_size, dtype))(keys[1:-1])
+        last = init_dense(keys[-1], hidden_size, num_outputs, weight_init=weight_init, dtype=dtype)
+        return {"first": first, "hidden": hidden, "last": last}, {"first": first_state, "hidden": state}
+
+    def apply(params, state, inputs, key=None):
+        def layer(inputs, params_and_state):
+            params, state = params_and_state
+            v = dense(params, inputs)
+            if batch_norm:
+                v, state = layers.batch_norm(params["batch_norm"], state, v, training=key is not None)
+            return activation(v), state
+
+        outputs, first = layer(inputs, (params["first"], state["first"]))
+        outputs, hidden = jax.lax.scan(layer, outputs, (params["hidden"], state["hidden"]), length=num_hidden - 1)
+        return dense(params["last"], outputs), {"first": first, "hidden": hidden}
+
+    return Model(init, apply)
+
+
 def collapse(params: Sequence[Params]) -> Params:
     """The one layer that an `mlp` with the identity as its activation amounts to: w₂ᵀ(Wx) = (Wᵀw₂)ᵀx (deck, page 8)."""
     if any("bias" not in layer for layer in params):

@@ -164,3 +164,21 @@ def test_collapse_refuses_batch_normalisation(as_users_see_it):
     params, _ = jax.jit(models.mlp([3], 2, batch_norm=True).init)(KEY, jnp.ones((4, 2)))
     with pytest.raises(ValueError, match="collapse: the layers need weight and bias each, without batch normalisation"):
         models.collapse(params)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("num_hidden", [1, 4])
+def test_deep_mlp_is_an_mlp_of_equal_layers(num_hidden, batch_norm):
+    inputs, key = jax.random.normal(jax.random.key(0), (9, 5)), jax.random.key(1)
+    deep = models.deep_mlp(num_hidden, 6, 3, activation=jnp.tanh, batch_norm=batch_norm)
+    params, state = deep.init(key, inputs)
+    hidden = params["hidden"], state["hidden"]
+    stacked = [jax.tree.map(lambda leaf, at=at: leaf[at], hidden) for at in range(num_hidden - 1)]
+    layers_of_it = [params["first"], *(layer for layer, _ in stacked), params["last"]]
+    statistics = [state["first"], *(own for _, own in stacked)] if batch_norm else {}
+    plain = models.mlp([6] * num_hidden, 3, activation=jnp.tanh, batch_norm=batch_norm)
+    expected, updated = plain.apply(layers_of_it, statistics, inputs, key)
+    outputs, new_state = deep.apply(params, state, inputs, key)
+    np.testing.assert_allclose(outputs, expected, atol=1e-6)
+    if batch_norm:
+        jax.tree.map(np.testing.assert_array_equal, new_state["first"], updated[0])
