@@ -134,7 +134,7 @@ def main(config: Config, run: Run) -> dict:
     by_hand = [scipy.signal.convolve2d(images[0, ..., 0] / 255, kernel[::-1, ::-1], "valid") for kernel in kernels]
     by_hand = np.stack(by_hand, axis=-1) + first_layer.get("bias", 0.0)
     draw_layers(run, kernels, images, layers, shown=digits[[2, 4, 7, 8]])
-    log_probs = jax.jit(lambda images: jax.nn.log_softmax(module.apply(variables, images, train=False)))
+    log_probs = jax.jit(lambda images: jax.nn.log_softmax(jnp.asarray(module.apply(variables, images, train=False))))
     draw_reasons(run, log_probs, jnp.asarray(images[digits], jnp.float32))
     hidden = layers[f"BatchNorm_{len(module.channels)}" if module.batch_norm else "Dense_0"]
     features = {"pixels": images.reshape(len(images), -1) / 255, "last hidden layer": np.maximum(hidden, 0)}

@@ -108,7 +108,7 @@ def fit_all(config: Config, keys, examples: Batch, values) -> dict[int, Fits]:
 def draw(config: Config, run: Run, values: dict[str, jax.Array], fits: dict[int, Fits]):
     """Page 17: the functions, and the nets with the median error; the errors of all; those nets as they learn."""
     nets = {f"{size} neurons": (found.frames[:, -1], found.points) for size, found in fits.items()}
-    run.save_figure("fits", plots.fits(*GRID, values, nets))
+    run.save_figure("fits", plots.fits(GRID[0], GRID[1], values, nets))
     errors, marks = {}, {}
     for row, name in enumerate(values):
         errors[name] = {f"{size} neurons": found.train_errors[row] for size, found in fits.items()}
@@ -116,9 +116,9 @@ def draw(config: Config, run: Run, values: dict[str, jax.Array], fits: dict[int,
     marks = {"mentat, mean of 6": marks} if config.function is None else {}
     run.save_figure("errors", plots.spread(errors, ylabel="training error", scale="log", marks=marks))
     if config.animate:
-        run.say("drawing animation.gif")
         last = fits[max(fits)]
-        run.save_animation("animation", diagrams.fit_frames(*GRID, list(values), last.frames, last.points))
+        frames = diagrams.fit_frames(GRID[0], GRID[1], list(values), last.frames, last.points)
+        run.save_animation("animation", frames)
 
 
 def main(config: Config, run: Run) -> dict:
@@ -135,8 +135,8 @@ def main(config: Config, run: Run) -> dict:
     compiled = fit_all.lower(config, *arguments).compile()
     began = time.perf_counter()
     fits = jax.device_get(compiled(*arguments))
-    summary = {"num_seeds": config.num_seeds, "num_steps": config.num_steps}
-    summary["train_seconds"] = time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    summary: dict = {"num_seeds": config.num_seeds, "num_steps": config.num_steps, "train_seconds": seconds}
     for (row, name), (size, found) in itertools.product(enumerate(functions), fits.items()):
         label = f"function_{row + 1}_{size}" if config.function is None else f"function_{size}"
         train_errors, grid_errors = found.train_errors[row], found.grid_errors[row]

@@ -118,7 +118,7 @@ def draw(run: Run, functions: dict, nets: dict, examples: Batch, errors: dict):
         net, batch = jax.tree.map(lambda leaf, median=median: leaf[median], (params, examples))
         outputs = jax.vmap(compute, (0, None))(net, jnp.asarray(GRID).reshape(2, -1).T)
         fits[f"{size} neurons"] = outputs.reshape(-1, *GRID.shape[1:]), np.concatenate(batch, axis=-1)
-    run.save_figure("fits", plots.fits(*GRID, {name: f(*GRID) for name, f in functions.items()}, fits))
+    run.save_figure("fits", plots.fits(GRID[0], GRID[1], {name: f(*GRID) for name, f in functions.items()}, fits))
     columns = {name: {f"{size} neurons": errors[size][row] for size in nets} for row, name in enumerate(functions)}
     marks = {"mentat, mean of 6": {name: [mean for mean, _ in deck.MENTAT_ERRORS[name].values()] for name in functions}}
     run.save_figure("errors", plots.spread(columns, ylabel="training error", scale="log", marks=marks))

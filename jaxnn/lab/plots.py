@@ -142,7 +142,10 @@ def fits(x1, x2, functions: Mapping[str, Values], nets: Mapping[str, tuple[Value
     panels = []
     for row, (name, values) in enumerate(functions.items()):
         panels.append(Surface(name, x1, x2, values))
-        panels += [Surface(title, x1, x2, fit[row], points=points[row]) for title, (fit, points) in nets.items()]
+        for title, (fit, points) in nets.items():
+            heights = np.append(fit[row], points[row][:, 2])
+            limits = heights.min().item(), heights.max().item()
+            panels.append(Surface(title, x1, x2, fit[row], points=points[row], limits=limits))
     return surfaces(panels, num_columns=1 + len(nets))
 
 
