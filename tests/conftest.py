@@ -1,5 +1,9 @@
 """Shapes and dtypes of public functions are checked while the tests run; compiled programs are kept between runs."""
 
+import os
+
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # to compile takes longer than to run: a third of the time
+
 import jax
 import jaxtyping
 import pytest
