@@ -7,7 +7,7 @@ nearly at 0. The first updates are compared with plain NumPy's, the errors at th
 Run:    make experiment NAME=mentat
 
 Expect: median training error of 32 seeds, for 3, 6 and 12 neurons: 0.036, 0.0025, 0.0015; 0.54, 0.0021, 0.0012; 0.099,
-        0.10, 0.11; an update takes 24 times less per net than in NumPy
+        0.10, 0.11; an update takes 27 times less per net than in NumPy
 
 Time:   15 s
 """
