@@ -12,7 +12,6 @@ Expect: test accuracy 97.57 % ± 0.11 % (ReLU), 96.73 % ± 0.16 % (tanh), 98.97 
 Time:   3 min 20 s
 """
 
-import functools
 from typing import Annotated, NamedTuple
 
 import jax
@@ -91,7 +90,7 @@ def train(config: Config, run: Run, name: str, recipe: Recipe, data: datasets.Sp
     def init(key):
         return training.init_train_state(key, recipe.model, recipe.optimizer, data.train.inputs[:1])
 
-    @functools.partial(jax.jit, static_argnames="num_steps")
+    @jax.jit(static_argnames="num_steps")
     def train_nets(nets, examples, num_steps):
         sizes = {"batch_size": recipe.batch_size, "num_steps": num_steps}
         return jax.vmap(lambda net: training.train_steps(net, examples, loss_fn, recipe.optimizer, **sizes))(nets)
@@ -110,7 +109,7 @@ def train(config: Config, run: Run, name: str, recipe: Recipe, data: datasets.Sp
     return chunks.state
 
 
-@functools.partial(jax.jit, static_argnames="model")
+@jax.jit(static_argnames="model")
 def accuracies(model, nets, batch):
     """Of each net, on all examples of the batch."""
     logits = jax.vmap(lambda net: model.apply(net.params, net.state, batch.inputs)[0])(nets)
