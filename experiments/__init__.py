@@ -1,4 +1,4 @@
-"""One file, one experiment; `load` brings a finished run back."""
+"""One file, one experiment. `load` brings back the nets of a run, `newest` finds the latest run of an experiment."""
 
 import importlib
 import os
@@ -21,7 +21,7 @@ def load(directory: str | os.PathLike) -> Loaded:
     The experiment must have a function `make_nets(config) -> (model, optimizer, train state)`, as `mnist_cnn` has.
     Raises BadUsageError where the folder is no such run, or its checkpoint cannot be read.
     """
-    from jaxnn.lab import checkpoint, config  # heavy, and `python -m experiments --list` shall answer at once
+    from jaxnn.lab import checkpoint, config  # here, for they are slow, and `--list` should answer at once
 
     directory = Path(directory)
     name = config.read_settings(directory / "config.json").get("experiment")
@@ -47,7 +47,7 @@ def newest(name: str, **settings: Any) -> Path:
     for path in sorted(Path("runs").rglob("summary.json"), key=lambda path: -path.stat().st_mtime):
         try:
             found = config.read_settings(path.with_name("config.json"))
-        except config.BadUsageError:  # something else lies there
+        except config.BadUsageError:  # not the folder of a run
             continue
         if found.items() >= {"experiment": name, **settings}.items():
             return path.parent

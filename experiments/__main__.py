@@ -9,10 +9,10 @@ import signal
 import sys
 from pathlib import Path
 
-signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))  # while the imports take their time
+signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))  # no traceback while the imports take their time
 
 # Before jaxlib loads: 0.10 logs false alarms for every program that it takes from the cache (jax-ml/jax#38445).
-if not any(Path("/dev").glob("nvidia[0-9]*")):  # there, its errors are worth reading
+if not any(Path("/dev").glob("nvidia[0-9]*")):  # on a GPU its messages are worth reading
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 FOLDER = Path(__file__).parent
@@ -36,12 +36,12 @@ def main():
 
 
 def first_line(name: str) -> str:
-    """What an experiment shows."""
+    """What an experiment shows: the first line of its docstring."""
     return docstring(name).partition("\n")[0]
 
 
 def time_of(name: str) -> str:
-    """How long an experiment took where its docstring says it was measured: on 2 CPU cores."""
+    """How long an experiment takes on 2 CPU cores: the `Time:` in its docstring."""
     return "".join(re.findall(r"^Time:\s+(.*)", docstring(name), re.MULTILINE))
 
 

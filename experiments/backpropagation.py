@@ -1,8 +1,7 @@
 """Back-propagation by hand: the Δ equations of the deck, beside jax.grad.
 
 The deck (pages 15-16) sends the derivatives Δ back through a network, layer by layer, and takes from them the gradients
-of all weights. Here that is done for one example, drawn, and for whole trainings: the nets trained by hand and by
-jax.grad are the same.
+of all weights. Here they are drawn for one example; and a whole training by hand ends at the same net as with jax.grad.
 
 Run:    make experiment NAME=backpropagation
 
@@ -43,7 +42,7 @@ class Config:
 
     hidden_sizes: tuple[Annotated[int, Field(ge=1, le=100)], ...] = (3, 3)  # of the net from 2 inputs to 2 outputs
     activation: Literal["identity", "logistic", "tanh", "relu"] = "tanh"  # of the hidden layers
-    num_layers: Annotated[int, Field(ge=1, le=5)] = 5  # nets of one to so many layers are compared with jax.grad
+    num_layers: Annotated[int, Field(ge=1, le=5)] = 5  # gradients of nets of 1 up to so many layers are compared
     batch_size: Annotated[int, Field(ge=1, le=NUM_POINTS)] = 20  # of mini-batch gradient descent
     learning_rate: Rate = 0.1  # of the training
     num_steps: Count = 3000  # of the training
@@ -74,14 +73,14 @@ def compare_gradients(config: Config, run: Run, key) -> dict:
     """By hand against jax.grad: four activation functions, nets of several depths, both losses."""
     inputs_key, params_key = jax.random.split(key)
     x = jax.random.normal(inputs_key, (7, 4))
-    kinds = {
+    loss_functions = {  # its name: the loss, its derivative by the outputs, the targets
         "squared error": (half_squared_error, backprop.squared_error_gradient, jnp.sin(x[:, :3])),
         "cross-entropy": (losses.softmax_cross_entropy, backprop.softmax_cross_entropy_gradient, jnp.arange(7) % 3),
     }
 
-    @jax.jit(static_argnames=("model", "activation", "kind"))
-    def find_difference(params, model, activation, kind):
-        loss, output_gradient, targets = kinds[kind]
+    @jax.jit(static_argnames=("model", "activation", "loss_name"))
+    def find_difference(params, model, activation, loss_name):
+        loss, output_gradient, targets = loss_functions[loss_name]
         _, by_hand = back_propagate(params, x, targets, activation, output_gradient)
         automatic = jax.grad(lambda params: loss(model.apply(params, {}, x)[0], targets).mean())(params)
         return largest_difference(by_hand, automatic)
@@ -90,20 +89,21 @@ def compare_gradients(config: Config, run: Run, key) -> dict:
     for (name, activation), depth in itertools.product(ACTIVATIONS.items(), range(1, config.num_layers + 1)):
         model = models.mlp([5, 3, 6, 4][: depth - 1], 3, activation=activation.f)
         params, _ = model.init(params_key, x)
-        for kind in kinds:
-            differences.append(find_difference(params, model, activation, kind))
-            run.log(activation=name, layers=depth, loss=kind, largest_difference=differences[-1])
+        for loss_name in loss_functions:
+            difference = find_difference(params, model, activation, loss_name)
+            run.log(activation=name, layers=depth, loss=loss_name, largest_difference=difference)
+            differences.append(difference)
     return {"gradient_difference": max(differences)}
 
 
 def largest_difference(left, right):
-    """Between two pytrees of arrays."""
+    """The largest absolute difference between two pytrees of arrays."""
     pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
     return jnp.stack([jnp.abs(a - b).max() for a, b in pairs]).max()
 
 
 def train(config: Config, run: Run, key, model: models.Model, params, x, y) -> dict:
-    """The same mini-batch training by hand and by jax.grad; loss and norms of the gradient, layer by layer."""
+    """The same mini-batch training by hand and by jax.grad. Draws the loss, and the gradient's norm in each layer."""
     sizes = {"num_examples": NUM_POINTS, "batch_size": config.batch_size, "num_steps": config.num_steps}
 
     def mean_loss(params, x, y):
@@ -116,26 +116,26 @@ def train(config: Config, run: Run, key, model: models.Model, params, x, y) -> d
     def train_with(gradient, params):
         def take_step(params, batch):
             norms = jnp.stack([jnp.linalg.norm(layer["weight"]) for layer in gradient(params, x, y)])
-            updated = backprop.update(params, gradient(params, x[batch], y[batch]), learning_rate=config.learning_rate)
-            return updated, (mean_loss(params, x, y), norms)
+            new = backprop.update(params, gradient(params, x[batch], y[batch]), learning_rate=config.learning_rate)
+            return new, (mean_loss(params, x, y), norms)
 
         return lax.scan(take_step, params, batch_indices(key, 0, **sizes))
 
-    end, (curve, norms) = train_with(by_hand, params)
-    end_automatic, _ = train_with(jax.grad(mean_loss), params)
-    loss_at_end = mean_loss(end, x, y)
+    trained, (curve, norms) = train_with(by_hand, params)
+    trained_by_jax, _ = train_with(jax.grad(mean_loss), params)
+    loss_at_end = mean_loss(trained, x, y)
     if not jnp.isfinite(jnp.append(curve, loss_at_end)).all():
         raise RunFailedError(f"the training diverged: give a --learning-rate below {config.learning_rate:g}")
     steps = np.arange(config.num_steps)
     layers = {f"layer {number}": (steps, norm) for number, norm in enumerate(norms.T, 1)}
     panels = {"½ ‖y - yᵗ‖², all examples": {"loss": (steps, curve)}, "norm of the weights' gradient": layers}
     run.save_figure("training", plots.lines(panels, xlabel="step", log="y"))
-    summary = {"training_difference": largest_difference(end, end_automatic), "loss_at_start": curve[0]}
+    summary = {"training_difference": largest_difference(trained, trained_by_jax), "loss_at_start": curve[0]}
     return summary | {"loss_at_end": loss_at_end, "num_steps": config.num_steps}
 
 
 def main(config: Config, run: Run) -> dict:
-    """One example, all kinds of net, a training."""
+    """One example drawn, then the gradients of many nets and one training, each beside jax.grad."""
     points_key, params_key, order_key, nets_key = jax.random.split(jax.random.key(config.seed), 4)
     x = jax.random.uniform(points_key, (NUM_POINTS, 2), minval=-1, maxval=1)
     y = jnp.stack([x[:, 0] * x[:, 1], x[:, 0] ** 2 - x[:, 1] ** 2], axis=1)

@@ -1,12 +1,12 @@
 """Convolution: what it is, what it does to pictures, and what a convolution layer computes instead.
 
-The deck (page 19) defines (f * g)(t) = ∫ f(τ) g(t - τ) dτ and its discrete sum, which for pictures runs over two
+The deck (page 19) defines (f * g)(t) = ∫ f(τ) g(t - τ) dτ and its discrete sum, which for images runs over two
 indices. A convolution layer does not flip its kernel: it computes the correlation.
 
 Run:    make experiment NAME=convolution
 
-Expect: equal to SciPy's to 1e-12; commutes, associates and leaves all as it is with a single 1, to 1e-12; two Gaussians
-        give a Gaussian, to 1e-12
+Expect: equal to SciPy's to 1e-12; commutative, associative, and the identity where the kernel is a single 1, to 1e-12;
+        two Gaussians give a Gaussian, to 1e-12
 
 Time:   9 s
 """
@@ -33,16 +33,16 @@ FILTERS = {
     "upright edges": np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]]),
     "level edges": np.array([[1, 2, 1], [0, 0, 0], [-1, -2, -1]]),
 }
-LETTER = np.array([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 0, 0], [1, 0, 0]])  # an F, which tells flips and turns
+LETTER = np.array([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 0, 0], [1, 0, 0]])  # an F: no flip or turn leaves it as it is
 
 
 @dataclass(frozen=True)
 class Config:
     """What is convolved."""
 
-    num_random: Count = 10  # random pictures and kernels that are compared with SciPy's
+    num_random: Count = 10  # random images and kernels whose convolutions are compared with SciPy's
     data_dir: DataDir = None  # data folder; None is $JAXNN_DATA_DIR, else ~/.cache/jaxnn
-    seed: Seed = 0  # of the random pictures and kernels
+    seed: Seed = 0  # of the random images and kernels
 
 
 def convolve_functions(run: Run) -> dict:
@@ -56,11 +56,10 @@ def convolve_functions(run: Run) -> dict:
         "two Gaussians: a wider one": (norm.pdf(t, scale=0.6), norm.pdf(t, scale=0.8)),
     }
     results = [step * jnp.convolve(f, g, mode="same") for f, g in pairs.values()]
-    near = jnp.abs(t) <= 3
-    panels = {
-        title: {name: (t[near], y[near]) for name, y in {"f": f, "g": g, "f * g": result}.items()}
-        for (title, (f, g)), result in zip(pairs.items(), results, strict=True)
-    }
+    panels, shown = {}, jnp.abs(t) <= 3
+    for (title, (f, g)), result in zip(pairs.items(), results, strict=True):
+        functions = {"f": f, "g": g, "f * g": result}
+        panels[title] = {name: (t[shown], values[shown]) for name, values in functions.items()}
     run.save_figure("functions", plots.lines(panels, num_columns=3, xlabel="$t$"))
     triangle, _, gaussian = results
     return {
@@ -70,18 +69,19 @@ def convolve_functions(run: Run) -> dict:
 
 
 def compare_with_scipy(config: Config, run: Run) -> dict:
-    """Random pictures and kernels of many shapes, in each mode; and what a convolution layer computes."""
+    """Random images and kernels of many shapes, in each mode; a convolution layer computes the correlation."""
     rng = np.random.default_rng(config.seed)
     pairs = {"convolution": [], "correlation": [], "layer": []}  # ours and SciPy's
     for _ in range(config.num_random):
-        image, kernel = (jnp.asarray(rng.normal(size=rng.integers(*sizes, 2))) for sizes in ((8, 30), (1, 8)))
+        image = jnp.asarray(rng.normal(size=rng.integers(8, 30, size=2)))
+        kernel = jnp.asarray(rng.normal(size=rng.integers(1, 8, size=2)))
         for mode in MODES:
             convolved = scipy.signal.convolve2d(image, kernel, mode)
             correlated = scipy.signal.correlate2d(image, kernel, mode)
             pairs["convolution"].append((convolve2d(image, kernel, mode), convolved))
             pairs["correlation"].append((correlate2d(image, kernel, mode), correlated))
         layer = ops.conv2d(image[None, :, :, None], kernel[:, :, None, None], padding="VALID")[0, :, :, 0]
-        pairs["layer"].append((layer, correlated))  # of the last mode, "valid"
+        pairs["layer"].append((layer, scipy.signal.correlate2d(image, kernel, "valid")))
     largest = {
         f"{name}_difference": max(np.abs(ours - expected).max() for ours, expected in found)
         for name, found in pairs.items()
@@ -91,7 +91,7 @@ def compare_with_scipy(config: Config, run: Run) -> dict:
 
 
 def check_laws(config: Config) -> dict:
-    """f * g = g * f, (f * g) * h = f * (g * h), δ * f = f; the correlation is a convolution with a turned kernel."""
+    """f * g = g * f, (f * g) * h = f * (g * h), δ * f = f; a correlation convolves with the kernel turned by 180°."""
     f, g, h = (jax.random.normal(key, (9, 7)) for key in jax.random.split(jax.random.key(config.seed), 3))
     delta = jnp.zeros((3, 3)).at[1, 1].set(1)
     pairs = {
@@ -105,14 +105,14 @@ def check_laws(config: Config) -> dict:
 
 
 def draw_letter(run: Run):
-    """On each dot the convolution puts the kernel, and the correlation the kernel upside down and mirrored."""
+    """At each dot the convolution draws the kernel, the correlation the kernel turned by 180°."""
     letter = jnp.asarray(LETTER, float)
     dots = jnp.zeros((12, 12)).at[3, 3].set(1).at[8, 8].set(1)
-    pictures = {"picture": dots, "kernel": letter}
-    pictures |= {f"convolution,\n{mode}": convolve2d(dots, letter, mode=mode) for mode in MODES}
-    pictures |= {f"correlation,\n{mode}": correlate2d(dots, letter, mode=mode) for mode in MODES}
-    titles = [f"{title}\n{image.shape[0]}x{image.shape[1]}" for title, image in pictures.items()]
-    run.save_figure("convolution_and_correlation", plots.image_grid(list(pictures.values()), titles, num_columns=8))
+    images = {"picture": dots, "kernel": letter}
+    images |= {f"convolution,\n{mode}": convolve2d(dots, letter, mode=mode) for mode in MODES}
+    images |= {f"correlation,\n{mode}": correlate2d(dots, letter, mode=mode) for mode in MODES}
+    titles = [f"{title}\n{image.shape[0]}x{image.shape[1]}" for title, image in images.items()]
+    run.save_figure("convolution_and_correlation", plots.image_grid(list(images.values()), titles, num_columns=8))
 
 
 def draw_filters(config: Config, run: Run):
@@ -121,13 +121,15 @@ def draw_filters(config: Config, run: Run):
     run.record(data_sha256=datasets.SHA256["mnist"])
     digits = jnp.asarray(train.inputs[:3, :, :, 0] / 255)
     kernels = [jnp.asarray(kernel, float) for kernel in FILTERS.values()]
-    images = [image for digit in digits for image in (digit, *(convolve2d(digit, k, mode="same") for k in kernels))]
+    images = []
+    for digit in digits:
+        images += [digit, *(convolve2d(digit, kernel, mode="same") for kernel in kernels)]
     titles = ["digit", *FILTERS] * len(digits)
     run.save_figure("filters", plots.image_grid(images, titles, num_columns=1 + len(FILTERS), signed=True))
 
 
 def main(config: Config, run: Run) -> dict:
-    """Functions, then random pictures against SciPy, then digits."""
+    """Functions, random images against SciPy, the laws of convolution; then pictures of an F and of digits."""
     summary = convolve_functions(run) | compare_with_scipy(config, run) | check_laws(config)
     draw_letter(run)
     draw_filters(config, run)

@@ -1,7 +1,7 @@
 """What a trained convolutional network sees: its kernels, its maps, and where in an image the decision comes from.
 
-The deck (page 19) shows a CNN as layers of feature maps. Here those of a net that has learned to read digits are drawn,
-of the run of mnist_cnn that --run names, or of one trained for this in seconds: on images that it has not learned from.
+The deck (page 19) shows a CNN as layers of feature maps. Here they are drawn for a net that has learned to read digits:
+one trained here in seconds, or that of the run of mnist_cnn that --run names; on images that it was not trained on.
 
 Run:    make experiment NAME=feature_maps
 
@@ -28,7 +28,6 @@ from threadpoolctl import threadpool_limits
 import experiments
 from jaxnn import cnn, losses, metrics, training
 from jaxnn.lab import datasets, diagrams, plots
-from jaxnn.lab.checkpoint import CheckpointError
 from jaxnn.lab.config import BadUsageError, Count, DataDir, Seed, read_settings
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
@@ -38,8 +37,8 @@ from jaxnn.lab.start import start
 class Config:
     """The net and the images."""
 
-    run: Path | None = None  # folder of a run of mnist_cnn, whose first net is looked into; None: one is trained here
-    num_steps: Count = 1100  # of the training where none is given, 50 images each
+    run: Path | None = None  # folder of a run of mnist_cnn, whose first net is shown; None: one is trained here
+    num_steps: Count = 1100  # of the training without --run, 50 images each
     num_images: Annotated[int, Field(ge=200, le=5000)] = 5000  # validation images that are looked at
     data_dir: DataDir = None  # data folder; None is $JAXNN_DATA_DIR, else ~/.cache/jaxnn
     seed: Seed = 0  # of the net that is trained here, and of the embedding
@@ -49,13 +48,13 @@ def load_net(folder: Path):
     """The module of a run of mnist_cnn on MNIST, and the variables of its first net that has not diverged."""
     try:
         settings, (config, _, _, nets) = read_settings(folder / "config.json"), experiments.load(folder)
-    except (BadUsageError, CheckpointError) as error:
+    except BadUsageError as error:
         raise BadUsageError(f"--run: {error}") from error
     if (settings["experiment"], settings.get("dataset")) != ("mnist_cnn", "mnist"):
         raise BadUsageError(f"--run: {folder} is no run of mnist_cnn on mnist")
     module = cnn.CNN(config.channels, hidden_size=config.hidden_size, batch_norm=config.batch_norm)
-    first = nets.step.argmax()  # those that diverged stay behind
-    return module, jax.tree.map(lambda leaf: leaf[first], {"params": nets.params, **nets.state})
+    number = nets.step.argmax()  # of the first that took the most steps: a net that diverged stays behind
+    return module, jax.tree.map(lambda leaf: leaf[number], {"params": nets.params, **nets.state})
 
 
 def train_net(config: Config, data):
@@ -73,10 +72,10 @@ def train_net(config: Config, data):
 
 
 def draw_layers(run: Run, kernels, images, layers, shown):
-    """The kernels, red where ink excites; first maps of images; the parts of images to which filters respond most."""
+    """Kernels, red where ink excites; feature maps; the patches of images to which filters respond most."""
     titles = [f"filter {number}" for number in range(1, len(kernels) + 1)]
     run.save_figure("kernels", plots.image_grid(kernels, titles, num_columns=12, signed=True))
-    for number, (name, size, stride) in enumerate((("Conv_0", 5, 1), ("Conv_1", 10, 2)), 1):
+    for number, (name, size, stride) in enumerate((("Conv_0", 5, 1), ("Conv_1", 10, 2)), 1):  # receptive field, stride
         maps = np.moveaxis(layers[name], -1, 1)[:, :11]
         pictures = [picture for index in shown for picture in (images[index], *maps[index])]
         titles = ["digit", *(f"map {channel}" for channel in range(1, maps.shape[1] + 1))]
@@ -93,7 +92,7 @@ def draw_layers(run: Run, kernels, images, layers, shown):
 
 
 def draw_reasons(run: Run, log_probs, images):
-    """By how much the log-probability of what is read falls where 7x7 pixels are hidden; and ink x gradient."""
+    """How far the prediction's log-probability falls where a 7x7 square is hidden (occlusion); and ink x gradient."""
 
     def occlusion(image, digit):
         hide = jax.vmap(lambda row, column: jax.lax.dynamic_update_slice(image, jnp.zeros((7, 7, 1)), (row, column, 0)))
@@ -109,7 +108,7 @@ def draw_reasons(run: Run, log_probs, images):
 
 
 def embed(config: Config, run: Run, features, labels) -> dict:
-    """Images as points in the plane (t-SNE), by two kinds of features; how often five neighbours tell the digit."""
+    """By each kind of features: images as points in the plane (t-SNE), and the accuracy of five nearest neighbours."""
     half, summary, panels = len(labels) // 2, {}, {}
     for name, values in features.items():
         neighbours = KNeighborsClassifier(5).fit(values[:half], labels[:half])
@@ -129,19 +128,20 @@ def main(config: Config, run: Run) -> dict:
     options = {"capture_intermediates": lambda layer, _: layer.name is not None, "mutable": "intermediates"}
     logits, seen = module.apply(variables, jnp.asarray(images), train=False, **options)
     layers = {name: np.asarray(outputs["__call__"][0]) for name, outputs in seen["intermediates"].items()}
-    first_layer, digits = variables["params"]["Conv_0"], np.array([np.argmax(labels == digit) for digit in range(10)])
+    first_layer = variables["params"]["Conv_0"]
     kernels = np.moveaxis(np.asarray(first_layer["kernel"], float)[:, :, 0], -1, 0)
-    by_hand = [scipy.signal.convolve2d(images[0, ..., 0] / 255, kernel[::-1, ::-1], "valid") for kernel in kernels]
-    by_hand = np.stack(by_hand, axis=-1) + first_layer.get("bias", 0.0)
-    draw_layers(run, kernels, images, layers, shown=digits[[2, 4, 7, 8]])
+    expected = [scipy.signal.convolve2d(images[0, ..., 0] / 255, kernel[::-1, ::-1], "valid") for kernel in kernels]
+    expected = np.stack(expected, axis=-1) + first_layer.get("bias", 0.0)
+    one_of_each = np.array([np.argmax(labels == digit) for digit in range(10)])
+    draw_layers(run, kernels, images, layers, shown=one_of_each[[2, 4, 7, 8]])
     log_probs = jax.jit(lambda images: jax.nn.log_softmax(jnp.asarray(module.apply(variables, images, train=False))))
-    draw_reasons(run, log_probs, jnp.asarray(images[digits], jnp.float32))
-    hidden = layers[f"BatchNorm_{len(module.channels)}" if module.batch_norm else "Dense_0"]
+    draw_reasons(run, log_probs, jnp.asarray(images[one_of_each], jnp.float32))
+    hidden = layers[f"BatchNorm_{len(module.channels)}" if module.batch_norm else "Dense_0"]  # before its ReLU
     features = {"pixels": images.reshape(len(images), -1) / 255, "last hidden layer": np.maximum(hidden, 0)}
     return {
         "run": config.run,
         "validation_accuracy": metrics.accuracy(logits, labels),
-        "first_maps_error": np.abs(by_hand - layers["Conv_0"][0]).max(),
+        "first_maps_error": np.abs(expected - layers["Conv_0"][0]).max(),
         **embed(config, run, features, labels),
     }
 

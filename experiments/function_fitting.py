@@ -2,7 +2,7 @@
 
 The deck (page 17) fits x₁² + x₂², x₁² - x₂² and cos(1.2x₁)cos(1.2x₂) with 3, 6 and 12 logistic neurons, one net each,
 by its library mentat. Here every cell of that picture is trained from many random starts, all in one compiled program,
-by Levenberg and Marquardt's method. --function "sin(3*x1)*x2" fits one of yours.
+by the Levenberg-Marquardt method. --function "sin(3*x1)*x2" fits one of yours.
 
 Run:    make experiment NAME=function_fitting
 
@@ -34,7 +34,7 @@ from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
 from jaxnn.types import Batch
 
-GRID = np.stack(np.meshgrid(*[np.linspace(-2, 2, 41)] * 2))  # x1 and x2 of all points that are drawn
+GRID = np.stack(np.meshgrid(*[np.linspace(-2, 2, 41)] * 2))  # [2, 41, 41]: x1 and x2 of the points that are drawn
 Size = Annotated[int, Field(ge=1, le=100)]
 FRAMES = np.linspace(0, 1, 20) ** 2  # of the animation, as shares of the training: more of them early
 
@@ -46,7 +46,7 @@ class Config:
     function: str | None = None  # one of yours of x1 and x2, such as "sin(3*x1)*x2"; None is the deck's three
     hidden_sizes: Annotated[tuple[Size, ...], Field(min_length=1)] = (3, 6, 12)  # logistic neurons of each kind of net
     num_points: Annotated[int, Field(ge=1, le=10_000)] = 100  # examples of each seed, uniform on [-2, 2]²
-    num_steps: Annotated[int, Field(ge=1, le=100_000)] = 200  # of Levenberg and Marquardt's method
+    num_steps: Annotated[int, Field(ge=1, le=100_000)] = 200  # of the Levenberg-Marquardt method
     animate: bool = False  # also write animation.gif: the nets with the most neurons as they learn
     seed: Seed = 0  # of the examples and weights of the first nets
     num_seeds: NumSeeds = 32  # nets of each kind; the others take the seeds that follow
@@ -62,7 +62,7 @@ class Fits(NamedTuple):
 
 
 def load_functions(text: str | None) -> dict[str, Callable]:
-    """By their formulas: the user's, or the deck's three."""
+    """By its formula each function of x1 and x2: the user's, or the deck's three."""
     functions = {}
     for name in deck.FUNCTIONS if text is None else [text.strip()]:
         parsed = formula.parse(name, ["x1", "x2"])
@@ -71,25 +71,26 @@ def load_functions(text: str | None) -> dict[str, Callable]:
 
 
 def train_net(config: Config, model: models.Model, key, examples: Batch):
-    """One net, by Levenberg and Marquardt's method: its params [frames, ...], the last of them at the end."""
-    params, unravel = ravel_pytree(model.init(key, examples.inputs)[0])
+    """One net, by the Levenberg-Marquardt method: its params [frames, ...] as it learns, the last are the trained."""
+    flat, unravel = ravel_pytree(model.init(key, examples.inputs)[0])
 
-    def residuals(params):
-        return (model.apply(unravel(params), {}, examples.inputs)[0] - examples.targets)[:, 0]
+    def residuals(flat):
+        return (model.apply(unravel(flat), {}, examples.inputs)[0] - examples.targets)[:, 0]
 
-    path = descent.levenberg_marquardt(residuals, params, tol=0.0, max_steps=config.num_steps).path
+    path = descent.levenberg_marquardt(residuals, flat, tol=0.0, max_steps=config.num_steps).path
     return jax.vmap(unravel)(path[np.round(FRAMES * config.num_steps).astype(int)])
 
 
 def fit(config: Config, hidden_size: int, keys, examples: Batch, values) -> Fits:
-    """The nets 2-h-1 of all seeds: logistic neurons, a linear output. `values`: the function on the grid."""
+    """One function fitted by a net per seed: h logistic neurons, a linear output. `values`: it on the grid."""
     model = models.mlp([hidden_size], 1, activation=jax.nn.sigmoid)
     params = jax.vmap(functools.partial(train_net, config, model))(keys, examples)
 
     def error(params, inputs, targets):
         return losses.squared_error(model.apply(params, {}, inputs)[0], targets).mean()
 
-    trained, grid = jax.tree.map(lambda leaf: leaf[:, -1], params), jnp.asarray(GRID).reshape(2, -1).T
+    grid = jnp.asarray(GRID).reshape(2, -1).T
+    trained = jax.tree.map(lambda leaf: leaf[:, -1], params)
     train_errors = jax.vmap(error)(trained, *examples)
     grid_errors = jax.vmap(error, (0, None, None))(trained, grid, values.reshape(-1, 1))
     median = jnp.argsort(train_errors)[(len(keys) - 1) // 2]
@@ -106,7 +107,7 @@ def fit_all(config: Config, keys, examples: Batch, values) -> dict[int, Fits]:
 
 
 def draw(config: Config, run: Run, values: dict[str, jax.Array], fits: dict[int, Fits]):
-    """Page 17: the functions, and the nets with the median error; the errors of all; those nets as they learn."""
+    """Page 17: the functions and the median nets' fits; the errors of all nets; on request, the fits as they grow."""
     nets = {f"{size} neurons": (found.frames[:, -1], found.points) for size, found in fits.items()}
     run.save_figure("fits", plots.fits(GRID[0], GRID[1], values, nets))
     errors, marks = {}, {}
@@ -117,12 +118,11 @@ def draw(config: Config, run: Run, values: dict[str, jax.Array], fits: dict[int,
     run.save_figure("errors", plots.spread(errors, ylabel="training error", scale="log", marks=marks))
     if config.animate:
         last = fits[max(fits)]
-        frames = diagrams.fit_frames(GRID[0], GRID[1], list(values), last.frames, last.points)
-        run.save_animation("animation", frames)
+        run.save_animation("animation", diagrams.fit_frames(GRID[0], GRID[1], list(values), last.frames, last.points))
 
 
 def main(config: Config, run: Run) -> dict:
-    """Trains all nets in one program, and draws and tells how well they fit."""
+    """Trains all nets in one program, timed without its compilation; draws and logs how well they fit."""
     functions = load_functions(config.function)
     data_keys, net_keys = jax.vmap(jax.random.split)(training.seed_keys(config.seed, config.num_seeds)).T
     inputs = jax.vmap(lambda key: jax.random.uniform(key, (config.num_points, 2), minval=-2, maxval=2))(data_keys)

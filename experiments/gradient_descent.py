@@ -27,8 +27,8 @@ from jaxnn.lab.config import Seed
 from jaxnn.lab.run import Run, RunFailedError, mean_and_sd
 from jaxnn.lab.start import start
 
-LEARNING_RATES = np.geomspace(1e-4, 10, 41)  # that each optimizer tries
-PRECISION = 1e-6  # optimizers are compared by the steps until the function stays so close to its minimum, 0
+LEARNING_RATES = np.geomspace(1e-4, 10, 41)  # each optimizer is tried with all of them
+PRECISION = 1e-6  # the number that is compared: steps until the function stays this close to its minimum, 0
 OPTIMIZERS = {
     "gradient descent": optax.sgd,
     "with decay": lambda rate: optax.sgd(lambda step: rate / jnp.sqrt(1 + step / 100)),
@@ -68,37 +68,37 @@ PROBLEMS = {  # function, start, minimum, part of the plane that is drawn
 
 def draw_bowl(config: Config, run: Run) -> dict:
     """Page 11: gradient and tangent plane, whose error is four times as large twice as far away; page 12: the path."""
-    point = jnp.array([-1.0, 2.0])
-    height, slope = jax.value_and_grad(bowl)(point)
-    rate, x0 = config.learning_rate, jnp.array([3.0, 3.0])
-    end = descent.gradient_descent(bowl, x0, learning_rate=rate, tol=1e-7, max_steps=config.max_steps)
+    x0 = jnp.array([3.0, 3.0])
+    end = descent.gradient_descent(bowl, x0, learning_rate=config.learning_rate, tol=1e-7, max_steps=config.max_steps)
     if not end.converged:
         raise RunFailedError("too few steps: give more with --max-steps, or a --learning-rate nearer to 1/8")
-    path = np.concatenate([end.path[: end.num_steps : max(1, end.num_steps // 60)], end.x[None]])
+    path = np.concatenate([end.path[: end.num_steps : max(1, end.num_steps // 60)], end.x[None]])  # about 60
     surface = plots.Surface(f"$4 x_1^2 + x_2^2$, steps: {end.num_steps:,}", *plots.over_grid(bowl, (-4, 4), (-4, 4)))
-    around = ((at - 1.2, at + 1.2) for at in point)
-    plane = plots.Surface("", *plots.over_grid(lambda x: height + slope @ (x - point), *around))
-    title, arrow = "$4 x_1^2 + x_2^2$, tangent plane, a sixth of the gradient", np.stack([point, point + slope / 6])
-    panels = [surface._replace(title=title, plane=plane, arrow=arrow), surface._replace(path=path)]
-    run.save_figure("bowl", plots.surfaces(panels))
-    far, near = (bowl(point + step) - height - slope @ step for step in jnp.array([[0.1, 0.2], [0.05, 0.1]]))
+    point = jnp.array([-1.0, 2.0])
+    value, gradient = jax.value_and_grad(bowl)(point)
+    ranges = ((at - 1.2, at + 1.2) for at in point)
+    plane = plots.Surface("", *plots.over_grid(lambda x: value + gradient @ (x - point), *ranges))
+    arrow = np.stack([point, point + gradient / 6])
+    left = surface._replace(title="$4 x_1^2 + x_2^2$, tangent plane, a sixth of the gradient", plane=plane, arrow=arrow)
+    run.save_figure("bowl", plots.surfaces([left, surface._replace(path=path)]))
+    far, near = (bowl(point + step) - value - gradient @ step for step in jnp.array([[0.1, 0.2], [0.05, 0.1]]))
     return {"num_steps": end.num_steps, "end_x1": end.x[0], "end_x2": end.x[1], "tangent_error_ratio": far / near}
 
 
 def descend(f, x0, make_optimizer, max_steps: int):
-    """Of the learning rates, tried side by side, the best, and the path until f stays close to 0 (else None)."""
+    """The best learning rate, and its path until `f` stays close to 0: None if it never does in `max_steps`."""
     find_path = jax.vmap(
         lambda rate: descent.minimize(f, x0, optimizer=make_optimizer(rate), tol=0.0, max_steps=max_steps).path
     )
     paths = jax.jit(find_path)(LEARNING_RATES)
     away = ~np.asarray(jax.vmap(jax.vmap(f))(paths) < PRECISION)  # also where it is NaN
-    num_steps = away.shape[1] - away[:, ::-1].argmax(axis=1)  # up to the first point after which it stays close
+    num_steps = away.shape[1] - away[:, ::-1].argmax(axis=1)  # index of the point from which on it stays close
     best = num_steps.argmin()
-    return LEARNING_RATES[best], paths[best, : num_steps[best] + 1] if num_steps[best] <= max_steps else None
+    return LEARNING_RATES[best], (paths[best, : num_steps[best] + 1] if num_steps[best] <= max_steps else None)
 
 
 def compare_optimizers(config: Config, run: Run) -> dict:
-    """Each with its best learning rate, on the bowl and in the valley."""
+    """Each with its best learning rate, on the bowl and in Rosenbrock's valley."""
     summary = {}
     for surface, (f, x0, minimum, ranges) in PROBLEMS.items():
         paths = {}
@@ -115,7 +115,7 @@ def compare_optimizers(config: Config, run: Run) -> dict:
 
 
 def find_minima(config: Config, run: Run) -> dict:
-    """Where gradient descent from 400 starts ends, all in one program; and what the stationary points are."""
+    """The stationary points, and at which minimum gradient descent from each of 400 starts ends."""
     starts = jax.random.uniform(jax.random.key(config.seed), (400, 2), minval=-4, maxval=4)
     settings = {"learning_rate": 0.01, "tol": 1e-10, "max_steps": 2000}
     ends = jax.jit(jax.vmap(lambda x0: descent.gradient_descent(four_minima, x0, **settings).x))(starts)

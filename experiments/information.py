@@ -25,14 +25,14 @@ from jaxnn.lab.config import Count, Seed
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
 
-P = np.array([0.2, 0.3, 0.5])  # of three outcomes, against which every other distribution is held
+P = np.array([0.2, 0.3, 0.5])  # the p of three outcomes, to which every q is compared
 
 
 @dataclass(frozen=True)
 class Config:
     """The distributions."""
 
-    p: Annotated[float, Field(gt=0, lt=1)] = 0.3  # of heads, of the coin against which every other is held
+    p: Annotated[float, Field(gt=0, lt=1)] = 0.3  # probability of heads of the coin p; every coin q is compared to it
     base: Annotated[float, Field(gt=1, le=1e6)] = 2.0  # of the logarithm: 2 gives bits, 2.718281828459045 nats
     num_pairs: Count = 100_000  # random pairs of distributions that check the identity
     resolution: Annotated[int, Field(ge=2, le=1000)] = 120  # points along an edge of the simplex
@@ -40,26 +40,26 @@ class Config:
 
 
 def draw_two_outcomes(config: Config, run: Run):
-    """Everything that a coin has."""
-    first = jnp.linspace(1e-4, 1 - 1e-4, 999)
-    q = jnp.stack([first, 1 - first], axis=1)
+    """Of every coin q the entropy; against the coin p, cross-entropy H(p, q) and divergence KL(p‖q)."""
+    q1 = jnp.linspace(1e-4, 1 - 1e-4, 999)
+    q = jnp.stack([q1, 1 - q1], axis=1)
     p = jnp.broadcast_to(jnp.array([config.p, 1 - config.p]), q.shape)
-    ours = {
+    curves = {
         "H(p, q)": losses.cross_entropy(p, q, base=config.base),
         "KL(p‖q)": losses.kl_divergence(p, q, base=config.base),
         "H(p)": losses.entropy(p, base=config.base),
     }
     panels = {
-        "entropy H(q)": {"H(q)": (first, losses.entropy(q, base=config.base))},
-        f"p = ({config.p:g}, {1 - config.p:g}), taken for q": {name: (first, values) for name, values in ours.items()},
+        "entropy H(q)": {"H(q)": (q1, losses.entropy(q, base=config.base))},
+        f"p = ({config.p:g}, {1 - config.p:g}), taken for q": {name: (q1, values) for name, values in curves.items()},
     }
     run.save_figure("two_outcomes", plots.lines(panels, xlabel="$q_1$", ylabel=unit(config)))
 
 
 def draw_three_outcomes(config: Config, run: Run):
     """The same over the triangle of all distributions of three outcomes."""
-    edge = config.resolution
-    q = jnp.array([(i, j, edge - i - j) for i in range(edge + 1) for j in range(edge + 1 - i)]) / edge
+    n = config.resolution
+    q = jnp.array([(i, j, n - i - j) for i in range(n + 1) for j in range(n + 1 - i)]) / n
     inside = jnp.clip(q, 1e-3)  # at the edges KL(p‖q) is infinite
     inside = inside / inside.sum(axis=1, keepdims=True)
     p = jnp.broadcast_to(jnp.array(P), q.shape)
@@ -87,10 +87,10 @@ def find_limits(config: Config, run: Run) -> dict:
     """What happens where probabilities vanish: 0 log 0 = 0, and a divergence may be infinite, written as "inf"."""
     coins = {"sure": jnp.array([1.0, 0.0]), "fair": jnp.array([0.5, 0.5])}
     limits = {}
-    for (first, p), (second, q) in itertools.product(coins.items(), repeat=2):
+    for (p_name, p), (q_name, q) in itertools.product(coins.items(), repeat=2):
         divergence = losses.kl_divergence(p, q, base=config.base)
-        run.log(p=first, q=second, divergence=divergence, cross_entropy=losses.cross_entropy(p, q, base=config.base))
-        limits[f"divergence_{first}_from_{second}"] = divergence
+        run.log(p=p_name, q=q_name, divergence=divergence, cross_entropy=losses.cross_entropy(p, q, base=config.base))
+        limits[f"divergence_{p_name}_from_{q_name}"] = divergence
     return {f"entropy_{name}": losses.entropy(p, base=config.base) for name, p in coins.items()} | limits
 
 

@@ -1,8 +1,8 @@
 """Linear neurons fitted by least squares, in closed form and step by step.
 
 The deck (pages 3-4) draws the plane 2x₁ + 8x₂, whose response changes along its weight vector only, and asks for the
-weights of least squared error. Here they come in closed form and by gradient descent, full-batch and stochastic, that
-converges to it.
+weights of least squared error. Here they come in closed form, and by gradient descent, full-batch and stochastic, which
+converges to them.
 
 Run:    make experiment NAME=linear_regression
 
@@ -38,21 +38,21 @@ MODEL = models.linear(1)
 class Config:
     """The data, and the descent."""
 
-    num_points: Annotated[int, Field(ge=100, le=1_000_000)] = 200  # examples of the plane
-    noise: Penalty = 3.0  # standard deviation of what is added to them
+    num_points: Annotated[int, Field(ge=100, le=1_000_000)] = 200  # examples, whose targets lie on the plane
+    noise: Penalty = 3.0  # standard deviation of what is added to the targets
     num_steps: Count = 2000  # of gradient descent and of SGD
     batch_size: Annotated[int, Field(ge=1, le=100)] = 20  # of SGD
     seed: Seed = 0  # of data, weights and batches
 
 
-def draw_plane(run: Run, data: Batch, params) -> dict:
+def draw_plane(run: Run, data: Batch, optimum) -> dict:
     """Page 4: the plane with its weight vector on the floor; the noisy points and the plane fitted to them."""
     x1, x2 = jnp.meshgrid(jnp.linspace(-5, 5, 41), jnp.linspace(-5, 5, 41))
     grid = jnp.stack([x1, x2], axis=-1)
-    plane, fitted = (MODEL.apply(each, {}, grid)[0][..., 0] for each in (PLANE, params))
+    plane, fitted = (MODEL.apply(params, {}, grid)[0][..., 0] for params in (PLANE, optimum))
     arrow = np.array([[0, 0], PLANE["weight"][:, 0] / 2])
     points = np.concatenate([data.inputs, data.targets], axis=1)
-    weights = ", ".join(f"{weight:.3f}" for weight in params["weight"][:, 0])
+    weights = ", ".join(f"{weight:.3f}" for weight in optimum["weight"][:, 0])
     panels = [
         plots.Surface("$y = 2 x_1 + 8 x_2$, half its weight vector", x1, x2, plane, arrow=arrow),
         plots.Surface(f"least squares: weights {weights}", x1, x2, fitted, points=points),
@@ -66,8 +66,8 @@ def draw_plane(run: Run, data: Batch, params) -> dict:
 
 
 @functools.partial(jax.jit, static_argnames=("optimizer", "batch_size", "num_steps"))
-def distances(key, data: Batch, params, *, optimizer, batch_size: int, num_steps: int):
-    """How far a training is from `params`, step by step."""
+def distances(key, data: Batch, optimum, *, optimizer, batch_size: int, num_steps: int):
+    """After each step of a training, the Euclidean distance of its params from `optimum`."""
 
     def loss_fn(params, state, batch, key):
         outputs, state = MODEL.apply(params, state, batch.inputs)
@@ -75,16 +75,17 @@ def distances(key, data: Batch, params, *, optimizer, batch_size: int, num_steps
 
     def take_step(net, _):
         net, _ = training.train_steps(net, data, loss_fn, optimizer, batch_size=batch_size, num_steps=1)
-        return net, optax.tree.norm(jax.tree.map(jnp.subtract, net.params, params))
+        return net, optax.tree.norm(jax.tree.map(jnp.subtract, net.params, optimum))
 
-    return lax.scan(take_step, training.init_train_state(key, MODEL, optimizer, data.inputs), length=num_steps)[1]
+    net = training.init_train_state(key, MODEL, optimizer, data.inputs)
+    return lax.scan(take_step, net, length=num_steps)[1]
 
 
-def descend(config: Config, run: Run, key, data: Batch, params) -> dict:
+def descend(config: Config, run: Run, key, data: Batch, optimum) -> dict:
     """Gradient descent and SGD: their distances from the closed form."""
     rate = 1 / linear_models.largest_curvature(data.inputs).item()  # twice that would diverge
-    steepest = 2 * (jnp.sum(data.inputs**2, axis=1).max() + 1)  # the largest curvature of a single example's loss
-    sgd_rate = min(rate, (1 / steepest).item())  # which no batch, however small, makes diverge
+    largest = 2 * (jnp.sum(data.inputs**2, axis=1).max() + 1)  # curvature of the loss of a single example
+    sgd_rate = min(rate, (1 / largest).item())  # which no batch, however small, makes diverge
     decaying = optax.sgd(lambda step: sgd_rate / (1 + step / 100))
     kinds = {
         "gradient descent": (optax.sgd(rate), config.num_points),
@@ -94,10 +95,10 @@ def descend(config: Config, run: Run, key, data: Batch, params) -> dict:
     steps, curves = np.arange(1, config.num_steps + 1), {}
     for name, (optimizer, batch_size) in kinds.items():
         sizes = {"batch_size": batch_size, "num_steps": config.num_steps}
-        curves[name] = steps, distances(key, data, params, optimizer=optimizer, **sizes)
+        curves[name] = steps, distances(key, data, optimum, optimizer=optimizer, **sizes)
     panel = {"distance from the closed form": curves}
     run.save_figure("descent", plots.lines(panel, xlabel="step", log="xy"))
-    last = max(1, config.num_steps // 4)  # SGD goes on wandering: one step says little
+    last = max(1, config.num_steps // 4)  # steps, of which the mean is taken: SGD wanders, and one step says little
     ends = [jnp.sqrt(jnp.mean(distance[-last:] ** 2)) for _, distance in curves.values()]
     return {
         "learning_rate": rate,
@@ -108,14 +109,14 @@ def descend(config: Config, run: Run, key, data: Batch, params) -> dict:
 
 def main(config: Config, run: Run) -> dict:
     """The plane, the closed form, the descent towards it."""
-    points_key, noise_key, start_key = jax.random.split(jax.random.key(config.seed), 3)
+    points_key, noise_key, train_key = jax.random.split(jax.random.key(config.seed), 3)
     inputs = jax.random.uniform(points_key, (config.num_points, 2), minval=-5, maxval=5)
     noise = config.noise * jax.random.normal(noise_key, (config.num_points, 1))
     data = Batch(inputs, MODEL.apply(PLANE, {}, inputs)[0] + noise)
-    params = linear_models.least_squares(data.inputs, data.targets).params
-    (weight_1, weight_2), (bias,) = params["weight"][:, 0], params["bias"]
+    optimum = linear_models.least_squares(data.inputs, data.targets).params
+    (weight_1, weight_2), (bias,) = optimum["weight"][:, 0], optimum["bias"]
     weights = {"plane_weight_1": weight_1, "plane_weight_2": weight_2, "plane_bias": bias}
-    return draw_plane(run, data, params) | weights | descend(config, run, start_key, data, params)
+    return draw_plane(run, data, optimum) | weights | descend(config, run, train_key, data, optimum)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The logistic neuron as a classifier: cross-entropy, Newton's method, straight boundaries, several classes.
 
 The deck (pages 5-6) takes σ(wᵀx + b) for the probability of a class and cross-entropy for its loss. Newton's method
-finds the optimum in a few steps, gradient descent in many; the boundary is a straight line; where it can separate the
-classes completely there is no optimum, which is said. Softmax regression does the same for several classes.
+finds the optimum in a few steps, gradient descent in many; the boundary is a straight line. Where that separates the
+classes completely there is no optimum, and the run says so. Softmax regression does the same for several classes.
 
 Run:    make experiment NAME=logistic_regression
 
@@ -55,10 +55,10 @@ def fit_two_classes(run: Run, examples: Batch) -> dict:
 
     rate = 8 / linear_models.largest_curvature(inputs)  # the inverse of the loss's curvature, since σ' is at most 1/4
     descend = functools.partial(descent.gradient_descent, loss, learning_rate=rate, tol=0.0, max_steps=2000)
-    newton = jax.vmap(lambda num_steps: descent.newton(loss, jnp.zeros(3), max_steps=num_steps).x)
-    points = {"gradient descent": jax.jit(descend)(jnp.zeros(3)).path, "Newton": jax.jit(newton)(jnp.arange(10))}
-    best = loss(jnp.append(fit.params["weight"][:, 0], fit.params["bias"]))
-    excess = {name: np.asarray(jax.vmap(loss)(path) - best) for name, path in points.items()}
+    newton = jax.vmap(lambda num_steps: descent.newton(loss, jnp.zeros(3), max_steps=num_steps).x)  # it returns no path
+    paths = {"gradient descent": jax.jit(descend)(jnp.zeros(3)).path, "Newton": jax.jit(newton)(jnp.arange(10))}
+    minimum = loss(jnp.append(fit.params["weight"][:, 0], fit.params["bias"]))
+    excess = {name: np.asarray(jax.vmap(loss)(path) - minimum) for name, path in paths.items()}
     panel = {name: (np.arange(1, len(gap) + 1), np.maximum(gap, 1e-16)) for name, gap in excess.items()}
     run.save_figure("descent", plots.lines({"loss above its minimum": panel}, xlabel="step (start 1)", log="xy"))
     x1, x2 = jnp.meshgrid(*(jnp.linspace(column.min() - 1, column.max() + 1, 101) for column in inputs.T))
@@ -74,17 +74,17 @@ def fit_two_classes(run: Run, examples: Batch) -> dict:
 
 def fit_separable(run: Run, examples: Batch) -> dict:
     """Without a penalty the weights of separable classes grow for ever; with one there is an optimum."""
-    free, held = (jax.jit(linear_models.logistic_regression)(*examples, l2=l2) for l2 in (0.0, 1e-3))
+    free, penalized = (jax.jit(linear_models.logistic_regression)(*examples, l2=l2) for l2 in (0.0, 1e-3))
     warn(run, "the made-up classes, moved apart,", free)
     return {
         "made_up_separated": free.separated,
         "made_up_weight_norm": jnp.linalg.norm(free.params["weight"]),
-        "made_up_weight_norm_l2": jnp.linalg.norm(held.params["weight"]),
+        "made_up_weight_norm_l2": jnp.linalg.norm(penalized.params["weight"]),
     }
 
 
 def warn(run: Run, name: str, fit, l2: float = 0.0):
-    """Says so where a fit has no optimum, or has not found it."""
+    """Tells the user where a fit has no optimum, or has not found it."""
     if fit.separated and l2 == 0:
         run.say(f"{name} are separable: the loss without a penalty has no minimum, the weights would grow for ever")
     elif not fit.converged:
@@ -102,14 +102,14 @@ def load_sets(config: Config, run: Run) -> dict[str, Batch]:
 
 
 def fit_table(config: Config, run: Run, name: str, table: Batch) -> dict:
-    """A real table, features standardised, against scikit-learn; two classes by the logistic, more by softmax."""
+    """A real table, features standardised, against scikit-learn: logistic for two classes, softmax for more."""
     inputs, labels = data.standardize(data.fit_standardizer(table.inputs), table.inputs), jnp.asarray(table.targets)
     num_classes = int(labels.max()) + 1
-    regression = functools.partial(linear_models.softmax_regression, num_classes=num_classes)
-    fit = jax.jit(linear_models.logistic_regression if num_classes == 2 else regression)(inputs, labels, l2=config.l2)
+    softmax = functools.partial(linear_models.softmax_regression, num_classes=num_classes)
+    fit = jax.jit(linear_models.logistic_regression if num_classes == 2 else softmax)(inputs, labels, l2=config.l2)
     warn(run, f"the classes of {name}", fit, config.l2)
     logits = dense(fit.params, inputs)
-    if num_classes == 2:
+    if num_classes == 2:  # softmax of (0, z) is (1 - σ(z), σ(z))
         logits = jnp.concatenate([jnp.zeros_like(logits), logits], axis=1)
     matrix = metrics.confusion_matrix(labels, logits.argmax(axis=1), num_classes=num_classes)
     names = datasets.CLASS_NAMES.get(name, tuple(map(str, range(num_classes))))
@@ -134,12 +134,12 @@ def difference_to_sklearn(inputs, labels, logits, l2: float):
 
 
 def main(config: Config, run: Run) -> dict:
-    """Two made-up classes that overlap, the same ones apart; real tables."""
+    """Two made-up classes that overlap, the same two moved apart; then real tables."""
     sets = load_sets(config, run)
     noise = jax.random.normal(jax.random.key(config.seed), (config.num_points, 2))
     labels = jnp.arange(config.num_points) % 2
-    side = (labels[:, None] - 0.5) * jnp.array([0.8, 0.6])
-    overlapping, apart = (Batch(noise + d * side, labels) for d in (config.distance, 4 * config.distance + 10))
+    centres = (labels[:, None] - 0.5) * jnp.array([0.8, 0.6])  # of the class of each example, 1 apart
+    overlapping, apart = (Batch(noise + d * centres, labels) for d in (config.distance, 4 * config.distance + 10))
     summary = fit_two_classes(run, overlapping) | fit_separable(run, apart)
     for name, table in sets.items():
         summary |= fit_table(config, run, name, table)

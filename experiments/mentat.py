@@ -29,9 +29,9 @@ from jaxnn.lab.start import start
 from jaxnn.layers import dense
 from jaxnn.types import Batch
 
-RATE, DECAY, MOMENTUM = 0.6, 0.3, 0.7
+RATE, DECAY, MOMENTUM = 0.6, 0.3, 0.7  # mentat's: the learning rate of a step is RATE / step ** DECAY
 SIZES = (3, 6, 12)  # logistic neurons of each kind of net
-GRID = np.stack(np.meshgrid(*[np.linspace(-2, 2, 41)] * 2))  # x1 and x2 of all points that are drawn
+GRID = np.stack(np.meshgrid(*[np.linspace(-2, 2, 41)] * 2))  # [2, 41, 41]: x1 and x2 of the points that are drawn
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,16 @@ class Config:
     num_seeds: NumSeeds = 32  # nets of each kind; the others take the seeds that follow
 
 
-def init_nets(config: Config, hidden_size: int):
-    """Of each seed, layer by layer the weights, as [outputs, inputs], and then the biases, drawn from [0, 1/200)."""
-    generators = [np.random.RandomState(config.seed + number) for number in range(config.num_seeds)]
-    draw = lambda *shape: np.stack([generator.random_sample(shape) / 200 for generator in generators])  # noqa: E731
-    layers = (2, hidden_size), (hidden_size, 1)
-    return [{"weight": draw(outputs, inputs).mT, "bias": draw(outputs)} for inputs, outputs in layers]
+def init_nets(config: Config, h: int):
+    """The nets of all seeds, h neurons each, as mentat draws them: from [0, 1/200), weights [outputs, inputs] first."""
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    draws = np.stack([np.random.RandomState(seed).random_sample(4 * h + 1) for seed in seeds]) / 200
+    w1, b1, w2, b2 = np.split(draws, [2 * h, 3 * h, 4 * h], axis=1)
+    return [{"weight": w1.reshape(-1, h, 2).mT, "bias": b1}, {"weight": w2.reshape(-1, 1, h).mT, "bias": b2}]
 
 
 def compute(params, inputs):
-    """The net 2-h-1: logistic neurons, a linear output."""
+    """The net: two inputs, one layer of logistic neurons, a linear output."""
     return dense(params[1], jax.nn.sigmoid(dense(params[0], inputs)))
 
 
@@ -67,8 +67,8 @@ def train_net(params, examples: Batch, *, num_steps: int):
     # Its cycle: rows 0-39, 40-79, 80-99 (a batch of 20, here twice, which has the same mean), 20-59, 60-99.
     cycle = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[80:], leaf[20:]]), examples)
     net = training.TrainState(jnp.zeros((), jnp.int32), params, {}, optimizer.init(params), jax.random.key(0))
-    options = {"batch_size": 40, "num_steps": num_steps, "shuffle": False}
-    return training.train_steps(net, cycle, loss_fn, optimizer, **options)[0].params
+    net, _ = training.train_steps(net, cycle, loss_fn, optimizer, batch_size=40, num_steps=num_steps, shuffle=False)
+    return net.params
 
 
 def train_in_numpy(params, examples: Batch, *, num_steps: int):
@@ -76,26 +76,26 @@ def train_in_numpy(params, examples: Batch, *, num_steps: int):
     arrays = w1, b1, w2, b2 = [np.array(layer[name]) for layer in params for name in ("weight", "bias")]
     velocities, first = [np.zeros_like(array) for array in arrays], 0
     for step in range(num_steps):
-        x, wanted = (array[first : first + 40] for array in examples)
+        x, targets = (array[first : first + 40] for array in examples)  # at the end of the 100 examples, 20 only
         first = (first + 40) % 100
         hidden = 1 / (1 + np.exp(-(x @ w1 + b1)))
-        delta = (hidden @ w2 + b2 - wanted) / len(x)
+        delta = (hidden @ w2 + b2 - targets) / len(x)
         hidden_delta = delta @ w2.T * hidden * (1 - hidden)
         gradients = x.T @ hidden_delta, hidden_delta.sum(axis=0), hidden.T @ delta, delta.sum(axis=0)
         for array, velocity, gradient in zip(arrays, velocities, gradients, strict=True):
             velocity[:] = MOMENTUM * velocity - RATE / max(step, 1) ** DECAY * gradient
-            array += velocity
+            array += velocity  # in place: w1, b1, w2, b2 are these arrays
     return [{"weight": w1, "bias": b1}, {"weight": w2, "bias": b2}]
 
 
 def train(config: Config, nets: dict, examples: Batch) -> tuple[dict, float]:
     """The nets of all sizes and seeds, for every function, in one program and in float32; the seconds that it takes."""
-    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (nets, examples))
+    in_float32 = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (nets, examples))
     train_all = jax.vmap(jax.vmap(functools.partial(train_net, num_steps=config.num_steps)), (None, 0))
     program = jax.jit(lambda nets, examples: {size: train_all(params, examples) for size, params in nets.items()})
-    compiled = program.lower(*single).compile()
+    compiled = program.lower(*in_float32).compile()
     began = time.perf_counter()
-    trained = jax.block_until_ready(compiled(*single))
+    trained = jax.block_until_ready(compiled(*in_float32))
     return trained, time.perf_counter() - began
 
 
@@ -103,7 +103,7 @@ def compare_with_numpy(nets: dict, examples: Batch) -> dict[str, float]:
     """How far the first 100 updates of a net of each size are from NumPy's, in float64, and how long NumPy's take."""
     train_few = jax.jit(functools.partial(train_net, num_steps=100))
     pairs = [(train_few(net, examples), train_in_numpy(net, examples, num_steps=100)) for net in nets.values()]
-    differences = jax.tree.map(lambda mine, other: np.abs(mine - other).max(), *zip(*pairs, strict=True))
+    differences = [jax.tree.map(lambda ours, theirs: np.abs(ours - theirs).max(), *pair) for pair in pairs]
     began = time.perf_counter()
     train_in_numpy(nets[SIZES[0]], examples, num_steps=2000)
     seconds = (time.perf_counter() - began) / 2000

@@ -51,7 +51,7 @@ class Config:
 
     @property
     def num_steps(self) -> int:
-        """Of the whole training; an epoch has whole batches only."""
+        """Of the whole training. An epoch has whole batches only: the rest of its images is left out."""
         return self.epochs * (self.num_train // self.batch_size)
 
 
@@ -60,7 +60,8 @@ def make_nets(config: Config):
     options = {"hidden_size": config.hidden_size, "batch_norm": config.batch_norm, "dropout": config.dropout}
     model = cnn.from_flax(cnn.CNN(config.channels, **options))
     schedule = optax.cosine_onecycle_schedule(config.num_steps, config.learning_rate)
-    optimizer, image = training.OPTIMIZERS[config.optimizer](schedule), jnp.zeros((1, 28, 28, 1), jnp.uint8)
+    optimizer = training.OPTIMIZERS[config.optimizer](schedule)
+    image = jnp.zeros((1, 28, 28, 1), jnp.uint8)
     init = jax.jit(lambda keys: lax.map(lambda key: training.init_train_state(key, model, optimizer, image), keys))
     return model, optimizer, init(training.seed_keys(config.seed, config.num_seeds))
 
@@ -112,18 +113,17 @@ def predict(model, nets, images):
 
 
 def draw(run: Run, test, probs, class_names):
-    """Learning curves of all nets; images and the worst mistakes of the first; what is taken for what."""
+    """Learning curves and the confusion matrix of all nets; some images, and the worst mistakes, of the first."""
     titles = {"train_loss": "training loss", "validation_accuracy": "validation accuracy"}
     curves = {title: {"": plots.by_seed(run.read_log(), "step", name)} for name, title in titles.items()}
     run.save_figure("learning_curves", plots.lines(curves, xlabel="step"))
     labels, predictions = np.asarray(test.targets), probs.argmax(axis=-1)
     counts = metrics.confusion_matrix(np.tile(labels, len(probs)), predictions.ravel(), num_classes=10)
-    run.save_figure(
-        "confusion_matrix", plots.confusion(counts, class_names, title=f"10,000 test images, nets: {len(probs)}")
-    )
+    figure = plots.confusion(counts, class_names, title=f"10,000 test images, nets: {len(probs)}")
+    run.save_figure("confusion_matrix", figure)
     wrong = predictions[0] != labels
     some = np.sort(np.concatenate([np.flatnonzero(wrong)[:10], np.flatnonzero(~wrong)[:50]]))
-    worst = np.lexsort((probs[0, np.arange(len(labels)), labels], ~wrong))[:30]
+    worst = np.lexsort((probs[0, np.arange(len(labels)), labels], ~wrong))[:30]  # wrong ones, label least probable
     for name, shown in (("predictions", some), ("worst_mistakes", worst)):
         run.save_figure(name, diagrams.classified(test.inputs, labels, probs[0], class_names, shown=shown))
 

@@ -59,12 +59,13 @@ def make_recipes(config: Config) -> dict[str, Recipe]:
     def mlp(**options):
         return models.preprocess(layers.flatten_pixels, models.mlp(config.hidden_sizes, 10, **options))
 
-    sgd, epochs = optax.sgd(config.learning_rate), config.modern_epochs
-    adam = optax.adam(optax.cosine_onecycle_schedule(epochs * (config.num_train // 100), 0.005))
+    sgd = optax.sgd(config.learning_rate)
+    epochs, batch_size = config.modern_epochs, 100
+    adam = optax.adam(optax.cosine_onecycle_schedule(epochs * (config.num_train // batch_size), peak_value=0.005))
     return {
         "relu": Recipe(mlp(), sgd, config.epochs),
         "tanh": Recipe(mlp(activation=jnp.tanh), sgd, config.epochs),
-        "modern": Recipe(mlp(batch_norm=True), adam, epochs, batch_size=100, max_shift=1, label_smoothing=0.1),
+        "modern": Recipe(mlp(batch_norm=True), adam, epochs, batch_size, max_shift=1, label_smoothing=0.1),
     }
 
 
@@ -82,7 +83,7 @@ def make_loss(recipe: Recipe):
 
 
 def train(config: Config, run: Run, name: str, recipe: Recipe, data: datasets.Splits) -> training.TrainState:
-    """The nets of all seeds, trained side by side, with an evaluation on the validation images after each epoch."""
+    """Trains the nets of all seeds side by side, and evaluates them on the validation images after each epoch."""
     loss_fn = make_loss(recipe)
 
     @jax.jit
@@ -96,31 +97,31 @@ def train(config: Config, run: Run, name: str, recipe: Recipe, data: datasets.Sp
         return jax.vmap(lambda net: training.train_steps(net, examples, loss_fn, recipe.optimizer, **sizes))(nets)
 
     nets = init(training.seed_keys(config.seed, config.num_seeds))
-    epoch = config.num_train // recipe.batch_size
-    chunks = run.chunks(nets, recipe.epochs * epoch, every=epoch, name=name)
+    epoch_steps = config.num_train // recipe.batch_size
+    chunks = run.chunks(nets, recipe.epochs * epoch_steps, every=epoch_steps, name=name)
     run.say(f"{name}: {config.num_seeds} nets")
     for step, num_steps in chunks:
-        chunks.state, steps = train_nets(chunks.state, data.train, num_steps)
-        if (chunks.state.step < step).any():
+        chunks.state, step_metrics = train_nets(chunks.state, data.train, num_steps)
+        if (chunks.state.step < step).any():  # a step whose loss or gradient is not finite is not taken
             raise RunFailedError(f"{name} diverged before step {step}: the deck's recipes need a lower --learning-rate")
-        row = {"train_loss": steps["loss"].mean(axis=1)}
+        row = {"train_loss": step_metrics["loss"].mean(axis=1)}
         row["validation_accuracy"] = accuracies(recipe.model, chunks.state, data.validation)
-        run.log_seeds(config.seed, recipe=name, epoch=step // epoch, **row)
+        run.log_seeds(config.seed, recipe=name, epoch=step // epoch_steps, **row)
     return chunks.state
 
 
 @jax.jit(static_argnames="model")
 def accuracies(model, nets, batch):
-    """Of each net, on all examples of the batch."""
+    """The accuracy of each net on all examples of the batch."""
     logits = jax.vmap(lambda net: model.apply(net.params, net.state, batch.inputs)[0])(nets)
     return metrics.accuracies(logits, batch.targets)
 
 
 def draw(config: Config, run: Run, digits, nets: dict[str, training.TrainState]):
-    """Sixty digits (page 18), the learning curves, and what the first neurons of the first layer add up."""
+    """Sixty digits (page 18), the learning curves, and the weights of the first 20 neurons of the first ReLU net."""
     run.save_figure("digits", plots.image_grid(digits.inputs[:60], [str(label) for label in digits.targets[:60]]))
     curves = plots.by_kind(run.read_log(), "recipe", "epoch", "validation_accuracy")
-    errors = {name: (epochs, 1 - accuracies) for name, (epochs, accuracies) in curves.items()}
+    errors = {name: (epochs, 1 - accuracy) for name, (epochs, accuracy) in curves.items()}
     panel = {f"error on validation images, {config.num_seeds} nets each": errors}
     run.save_figure("learning_curves", plots.lines(panel, xlabel="epoch", log="y"))
     weights = np.asarray(nets["relu"].params[0]["weight"][0])[:, :20]
@@ -135,10 +136,10 @@ def main(config: Config, run: Run) -> dict:
     recipes = make_recipes(config)
     nets = {name: train(config, run, name, recipe, data) for name, recipe in recipes.items()}
     draw(config, run, data.train, nets)
-    found = {name: np.asarray(accuracies(recipes[name].model, nets[name], data.test), float) for name in nets}
-    found |= {f"{name}_minus_relu": found[name] - found["relu"] for name in ("tanh", "modern")}
+    tested = {name: np.asarray(accuracies(recipes[name].model, nets[name], data.test), float) for name in nets}
+    tested |= {f"{name}_minus_relu": tested[name] - tested["relu"] for name in ("tanh", "modern")}
     summary = {}
-    for name, values in found.items():
+    for name, values in tested.items():
         summary |= mean_and_sd(f"{name}_test_accuracy", values)
     num_parameters = sum(leaf[0].size for leaf in jax.tree.leaves(nets["relu"].params))
     return summary | {"num_seeds": config.num_seeds, "num_parameters": num_parameters}

@@ -38,7 +38,7 @@ class Config:
 
 
 def grid(half_width: float, resolution: int):
-    """The points of [-half_width, half_width]² as inputs [points, 2], and its coordinates for plots."""
+    """The points of [-half_width, half_width]² as inputs [points, 2], and their coordinates as grids, for plots."""
     axis = jnp.linspace(-half_width, half_width, resolution)
     x1, x2 = jnp.meshgrid(axis, axis)
     return jnp.stack([x1.ravel(), x2.ravel()], axis=1), x1, x2
@@ -52,8 +52,8 @@ def draw_neuron(config: Config, run: Run) -> dict:
     arrow = np.array([[0, 0], NEURON["weight"][:, 0]])
     panel = plots.Surface(r"$\sigma(0.4 x_1 + 1.6 x_2)$", x1, x2, response.reshape(x1.shape), arrow=arrow)
     run.save_figure("logistic_neuron", plots.surfaces([panel]))
-    along = jnp.linspace(-3, 3, 13)[:, None] * jnp.array([1.6, -0.4])  # across the weight vector nothing changes
-    constant = jax.nn.sigmoid(neuron.apply(NEURON, {}, along)[0])
+    across = jnp.linspace(-3, 3, 13)[:, None] * jnp.array([1.6, -0.4])  # at right angles to the weight vector
+    constant = jax.nn.sigmoid(neuron.apply(NEURON, {}, across)[0])
     return {
         "neuron_min": response.min(),
         "neuron_max": response.max(),
@@ -103,14 +103,14 @@ def draw_activations(config: Config, run: Run) -> dict:
 
 
 def draw_net(config: Config, run: Run) -> dict:
-    """Pages 8 and 10: a random net 2-3-3-2; without its activation functions, one linear neuron per output."""
+    """Pages 8 and 10: a random net 2-3-3-2; without activation functions it is a linear neuron per output."""
     inputs, x1, x2 = grid(5, config.resolution)
     normal = jax.nn.initializers.normal(1.5)
-    curved, flat = (
-        models.mlp([3, 3], 2, activation=ACTIVATIONS[name], weight_init=normal) for name in ("logistic", "identity")
-    )
-    params, _ = curved.init(jax.random.key(config.seed), inputs)
-    outputs, flat_outputs = (model.apply(params, {}, inputs)[0] for model in (curved, flat))
+    logistic = models.mlp([3, 3], 2, activation=ACTIVATIONS["logistic"], weight_init=normal)
+    identity = models.mlp([3, 3], 2, activation=ACTIVATIONS["identity"], weight_init=normal)
+    params, _ = logistic.init(jax.random.key(config.seed), inputs)
+    outputs = logistic.apply(params, {}, inputs)[0]
+    flat_outputs = identity.apply(params, {}, inputs)[0]  # of the same weights
     collapsed = models.linear(2).apply(models.collapse(params), {}, inputs)[0]
     panels = [
         plots.Surface(f"{title}, output {number}", x1, x2, values[:, number - 1].reshape(x1.shape))

@@ -1,8 +1,8 @@
 """Eight optimizers, each at its best learning rate: which reaches a low loss first.
 
 The deck (page 20) answers slow training with AdaGrad, RMSProp, Adam and their kin. Here they train the same net on the
-same digits. Each gets the learning rate of one grid with which it first reaches a low loss on 1,000 validation images;
-then nets with other seeds race to that loss on 1,000 others, all from the same initial weights and on the same batches.
+same digits. Each gets the learning rate, out of one grid, that is first to a low loss on 1,000 validation images; then
+nets with other seeds race to that loss on 1,000 others, each seed with the same initial weights and the same batches.
 
 Run:    make experiment NAME=optimizers
 
@@ -54,7 +54,7 @@ def loss_fn(params, state, batch, key):
 
 
 def train(config: Config, run: Run, part: str, name: training.OptimizerName, rates, seeds: range, data):
-    """Nets of all learning rates and seeds, in one program: columns [rates, seeds, ...], which are rows of the log."""
+    """Trains nets of all learning rates and seeds in one program; logs and returns their results [rates, seeds]."""
 
     def train_net(learning_rate, key, data):
         optimizer = training.OPTIMIZERS[name](learning_rate)
@@ -62,7 +62,7 @@ def train(config: Config, run: Run, part: str, name: training.OptimizerName, rat
         def train_and_evaluate(net, step):
             net, _ = training.train_steps(net, data.train, loss_fn, optimizer, batch_size=100, num_steps=EVAL_EVERY)
             loss = loss_fn(net.params, net.state, data.validation, None)[0].mean()
-            return net, jnp.where((net.step == step) & jnp.isfinite(loss), loss, jnp.inf)  # diverged
+            return net, jnp.where((net.step == step) & jnp.isfinite(loss), loss, jnp.inf)  # inf: diverged
 
         net = training.init_train_state(key, MODEL, optimizer, data.train.inputs[:1])
         net, curve = jax.lax.scan(train_and_evaluate, net, jnp.arange(EVAL_EVERY, config.num_steps + 1, EVAL_EVERY))
@@ -85,7 +85,7 @@ def choose(name: str, rates: np.ndarray, columns) -> np.float64:
     loss, steps = (np.mean(columns[column], axis=1) for column in ("validation_loss", "steps_to_target"))
     if np.isinf(loss).all():
         raise RunFailedError(f"{name} diverges at all --learning-rates: give lower ones")
-    return rates[np.lexsort((loss, steps))[0]]  # NaN comes last
+    return rates[np.lexsort((loss, steps))[0]]  # by steps, then by loss; NaN comes last
 
 
 def step_seconds(name: training.OptimizerName, learning_rate: float, examples: Batch) -> float:
@@ -103,33 +103,34 @@ def draw(config: Config, run: Run, rows):
     grid = [row for row in rows if row["part"] == "grid"]
     panels = {titles[name]: plots.by_kind(grid, "optimizer", "learning_rate", name) for name in titles}
     run.save_figure("learning_rates", plots.lines(panels, xlabel="learning rate", log="xy", all_runs=True))
-    curves: dict[str, np.ndarray] = {name: race(rows, name, "validation_losses") for name in config.optimizers}
+    curves: dict[str, np.ndarray] = {name: race_column(rows, name, "validation_losses") for name in config.optimizers}
     steps = np.arange(EVAL_EVERY, config.num_steps + 1, EVAL_EVERY)
     run.save_figure("race", diagrams.race(steps, curves, target=config.target))
 
 
-def race(rows, optimizer: str, column: str) -> np.ndarray:
-    """Of all nets of an optimizer in the race, in the order of their seeds."""
+def race_column(rows, optimizer: str, column: str) -> np.ndarray:
+    """A column of the log, for all nets of an optimizer in the race, in the order of their seeds."""
     own = {row["seed"]: row[column] for row in rows if (row["part"], row["optimizer"]) == ("race", optimizer)}
     return np.array([*own.values()], float)
 
 
 def summarize(config: Config, rows, examples: Batch) -> dict:
-    """Of the race; `steps_after` compares seed by seed. NaN stands where a net has diverged or missed the target."""
+    """Means of the race; `steps_after` compares seed by seed. NaN: a net has diverged or missed the target."""
     first, summary = config.optimizers[0], {"num_seeds": config.num_seeds, "target": config.target}
     for name in config.optimizers:
-        rates, loss, steps = (race(rows, name, key) for key in ("learning_rate", "validation_loss", "steps_to_target"))
+        columns = "learning_rate", "validation_loss", "steps_to_target"
+        rates, loss, steps = (race_column(rows, name, column) for column in columns)
         summary |= {f"{name}_learning_rate": rates[0], f"{name}_num_diverged": np.isinf(loss).sum()}
         summary |= mean_and_sd(f"{name}_validation_loss", loss) | mean_and_sd(f"{name}_steps_to_target", steps)
-        summary |= mean_and_sd(f"{name}_test_accuracy", race(rows, name, "accuracy"))
+        summary |= mean_and_sd(f"{name}_test_accuracy", race_column(rows, name, "accuracy"))
         if name != first:
-            summary |= mean_and_sd(f"{name}_steps_after_{first}", steps - race(rows, first, "steps_to_target"))
+            summary |= mean_and_sd(f"{name}_steps_after_{first}", steps - race_column(rows, first, "steps_to_target"))
         summary[f"{name}_to_target_seconds"] = steps.mean() * step_seconds(name, rates[0], examples)
     return summary
 
 
 def main(config: Config, run: Run) -> dict:
-    """Tunes on one half of the validation images; nets with other seeds race on the other half, and are tested."""
+    """Tunes on one half of the validation images, never on test images; races nets with other seeds on the other."""
     data = jax.device_put(datasets.mnist(config.data_dir, num_train=10_000, num_validation=2000))
     run.record(data_sha256=datasets.SHA256["mnist"])
     choosing, racing = (Batch(*(leaf[half::2] for leaf in data.validation)) for half in (0, 1))
@@ -146,5 +147,4 @@ def main(config: Config, run: Run) -> dict:
 
 
 if __name__ == "__main__":
-    quick = Config(("sgd", "adam"), (0.01, 0.1), num_steps=40, target=0.7, num_seeds=2)
-    start(Config, main, quick=quick, resumable=True)
+    start(Config, main, quick=Config(("sgd", "adam"), (0.01, 0.1), 40, target=0.7, num_seeds=2), resumable=True)

@@ -1,4 +1,4 @@
-"""Overfitting a few digits, and what helps: penalties, early stopping, dropout, more data made of the same.
+"""Overfitting a few digits, and what helps: penalties, early stopping, dropout, augmentation.
 
 The deck (page 20) names against overfitting ℓ1 and ℓ2 penalties, early stopping, data augmentation and dropout. Here a
 net 784-300-100-10 learns from 1,000 digits with none of these regularizers, with each, and with all. On 5,000 others,
@@ -81,53 +81,53 @@ def evaluate(params, **batches) -> dict[str, jax.Array]:
 
 
 def train(config: Config, run: Run, name: Name, keys, own, validation, *, dropout=0.0, stops_early=False, **in_loss):
-    """The nets of all seeds, trained side by side, each on digits of its `own`; in the log as long as they train."""
-    epoch = config.num_train // BATCH_SIZE
+    """Trains the nets of all seeds side by side, each on digits of its `own`; each is logged until it stops early."""
+    epoch_steps = config.num_train // BATCH_SIZE
     model = models.preprocess(layers.flatten_pixels, models.mlp([300, 100], 10, dropout=dropout))
-    optimizer = optax.sgd(optax.cosine_decay_schedule(0.05, config.epochs * epoch), momentum=0.9)
-    sizes, loss_fn = {"batch_size": BATCH_SIZE, "num_steps": EVAL_EVERY * epoch}, make_loss(model, **in_loss)
+    optimizer = optax.sgd(optax.cosine_decay_schedule(0.05, config.epochs * epoch_steps), momentum=0.9)
+    loss_fn, sizes = make_loss(model, **in_loss), {"batch_size": BATCH_SIZE, "num_steps": EVAL_EVERY * epoch_steps}
 
     @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, 0, None))
     def train_nets(net, own, validation):
-        now, _ = training.train_steps(net.train_state, own, loss_fn, optimizer, **sizes)
-        row = evaluate(now.params, train=own, validation=validation)
-        score = -row["validation_loss"] if stops_early else now.step  # without early stopping, the last net is the best
-        goes_on = training.is_training(net, patience=PATIENCE)
-        row = {column: jnp.where(goes_on, value, jnp.nan) for column, value in row.items()}
-        return training.update_early_stopping(net, now, score, patience=PATIENCE), row
+        train_state, _ = training.train_steps(net.train_state, own, loss_fn, optimizer, **sizes)
+        row = evaluate(train_state.params, train=own, validation=validation)
+        score = -row["validation_loss"] if stops_early else train_state.step  # without it, the last net is best
+        still_training = training.is_training(net, patience=PATIENCE)
+        row = {column: jnp.where(still_training, value, jnp.nan) for column, value in row.items()}
+        return training.update_early_stopping(net, train_state, score, patience=PATIENCE), row
 
     nets = jax.vmap(lambda key: training.init_train_state(key, model, optimizer, own.inputs[0, :1]))(keys)
     nets = jax.vmap(training.init_early_stopping)(nets)
-    chunks = run.chunks(nets, config.epochs * epoch, every=EVAL_EVERY * epoch, name=name)
+    chunks = run.chunks(nets, config.epochs * epoch_steps, every=EVAL_EVERY * epoch_steps, name=name)
     run.say(f"{name}: {config.num_seeds} nets")
     for step, _ in chunks:
         chunks.state, row = train_nets(chunks.state, own, validation)
-        run.log_seeds(config.seed, regularizer=name, epoch=step // epoch, **row)
+        run.log_seeds(config.seed, regularizer=name, epoch=step // epoch_steps, **row)
     return chunks.state
 
 
-def draw(run: Run, ends: dict):
-    """The losses while all nets of a kind train; errors and losses on the test set."""
+def draw(run: Run, results: dict):
+    """The losses of each kind until its first net stops early; errors and losses on the test set."""
     titles = {"train_loss": "loss on training digits", "validation_loss": "loss on validation digits"}
     curves = {titles[name]: plots.by_kind(run.read_log(), "regularizer", "epoch", name) for name in titles}
     run.save_figure("learning_curves", plots.lines(curves, xlabel="epoch", log="y", all_runs=True))
-    errors = {name: 1 - end["test_accuracy"] for name, end in ends.items()}
+    errors = {name: 1 - result["test_accuracy"] for name, result in results.items()}
     panels = {"share of errors on the test set": errors}
-    panels["loss on the test set"] = {name: end["test_loss"] for name, end in ends.items()}
+    panels["loss on the test set"] = {name: result["test_loss"] for name, result in results.items()}
     run.save_figure("test_set", plots.spread(panels, ylabel=""))
 
 
-def summarize(ends: dict) -> dict:
-    """Of each regularizer, accuracy and loss on the test set, the gap to the training digits, gains seed by seed."""
-    summary, nothing = {}, ends["nothing"]
-    for name, end in ends.items():
-        summary |= mean_and_sd(f"{name}_test_accuracy", end["test_accuracy"])
-        summary |= mean_and_sd(f"{name}_test_loss", end["test_loss"])
-        summary |= mean_and_sd(f"{name}_gap", end["train_accuracy"] - end["test_accuracy"])
+def summarize(results: dict) -> dict:
+    """Test accuracy and loss with each regularizer, the gap between training and test accuracy, gains seed by seed."""
+    summary, nothing = {}, results["nothing"]
+    for name, result in results.items():
+        summary |= mean_and_sd(f"{name}_test_accuracy", result["test_accuracy"])
+        summary |= mean_and_sd(f"{name}_test_loss", result["test_loss"])
+        summary |= mean_and_sd(f"{name}_gap", result["train_accuracy"] - result["test_accuracy"])
         if name != "nothing":
-            summary |= mean_and_sd(f"{name}_gain", end["test_accuracy"] - nothing["test_accuracy"])
-            summary |= mean_and_sd(f"{name}_loss_gain", nothing["test_loss"] - end["test_loss"])
+            summary |= mean_and_sd(f"{name}_gain", result["test_accuracy"] - nothing["test_accuracy"])
+            summary |= mean_and_sd(f"{name}_loss_gain", nothing["test_loss"] - result["test_loss"])
     return summary
 
 
@@ -141,9 +141,9 @@ def main(config: Config, run: Run) -> dict:
     names: list[Name] = [name for name in REGULARIZERS if name in ("nothing", *config.regularizers)]
     nets = {name: train(config, run, name, net_keys, own, data.validation, **REGULARIZERS[name]) for name in names}
     test_nets = jax.jit(jax.vmap(lambda params, own, test: evaluate(params, train=own, test=test), (0, 0, None)))
-    ends = {name: test_nets(nets[name].params, own, data.test) for name in nets}
-    draw(run, ends)
-    return {"num_seeds": config.num_seeds, "num_train": config.num_train, **summarize(ends)}
+    results = {name: test_nets(nets[name].params, own, data.test) for name in nets}
+    draw(run, results)
+    return {"num_seeds": config.num_seeds, "num_train": config.num_train, **summarize(results)}
 
 
 if __name__ == "__main__":

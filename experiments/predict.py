@@ -25,8 +25,8 @@ from jaxnn.lab.config import BadUsageError, Seed
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
 
-EXAMPLES = Path(os.path.relpath(Path(__file__).parents[1] / "docs" / "digits"))
-NUM_DRAWN = 40
+EXAMPLES = Path(os.path.relpath(Path(__file__).parents[1] / "docs" / "digits"))  # short, as it is printed and logged
+NUM_DRAWN = 40  # at most so many pictures are in the figure; all are in the log
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ def load_nets(folder: Path):
     config, model, _, nets = experiments.load(folder)
     if config.dataset != "mnist":
         raise BadUsageError(f"--run: {folder} is a run on {config.dataset}, so its nets cannot read digits")
-    left = nets.step == nets.step.max()  # a net that has diverged stays behind
-    return model, jax.tree.map(lambda leaf: leaf[left], nets)
+    sound = nets.step == nets.step.max()  # a net that has diverged stays at the step where it did
+    return model, jax.tree.map(lambda leaf: leaf[sound], nets)
 
 
 def read(paths):
-    """The pictures in grey, and made like MNIST's: uint8 [images, 28, 28, 1]; all that cannot be read are named."""
+    """The pictures in grey, and made like MNIST's: uint8 [images, 28, 28, 1]; one error names all unreadable ones."""
     found, errors = [], []
     for path in paths:
         try:
@@ -80,9 +80,9 @@ def main(config: Config, run: Run) -> dict:
     paths = config.images or sorted(EXAMPLES.iterdir())
     pictures, digits = read(paths)
     probs = np.asarray(predict(model, nets, jnp.asarray(digits)))
-    for path, of_path in zip(paths, probs, strict=True):
-        run.log(picture=str(path), digit=of_path.argmax(), probabilities=of_path)
-        run.say(f"{path}: " + ", ".join(f"{digit} {of_path[digit]:.1%}" for digit in np.argsort(-of_path)))
+    for path, row in zip(paths, probs, strict=True):
+        run.log(picture=str(path), digit=row.argmax(), probabilities=row)
+        run.say(f"{path}: " + ", ".join(f"{digit} {row[digit]:.1%}" for digit in np.argsort(-row)))
     titles = [path.name for path in paths[:NUM_DRAWN]]
     figure = diagrams.predictions(pictures, digits, probs, titles, datasets.CLASS_NAMES["mnist"])
     run.save_figure("predictions", figure)

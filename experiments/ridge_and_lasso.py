@@ -1,8 +1,8 @@
 """Least squares on a real table, and what ridge and lasso penalties make of the weights.
 
 The deck (page 3) asks for the weights of least squared error. Here they are found for a real table (diabetes, or
---csv FILE). A penalty on the weights pulls them towards 0: ridge, on their squares, all of them a little; lasso, on
-their absolute values, more and more of them all the way.
+--csv FILE). A penalty on the weights shrinks them: ridge, on their squares, makes all of them smaller; lasso, on their
+absolute values, makes more and more of them exactly 0 as it grows.
 
 Run:    make experiment NAME=ridge_and_lasso
 
@@ -50,7 +50,7 @@ def load_table(csv: Path | None) -> tables.Table:
 
 
 def fit_table(run: Run, inputs, targets, feature_names: tuple[str, ...]):
-    """Least squares: the weights for the features as they are."""
+    """Least squares on the features as they are, not standardised: says and logs the weights, in their units."""
     params = linear_models.least_squares(inputs, targets).params
     weights = params["weight"][:, 0]
     run.log(fit="least squares", bias=params["bias"][0], features=feature_names, weights=weights)
@@ -59,10 +59,11 @@ def fit_table(run: Run, inputs, targets, feature_names: tuple[str, ...]):
 
 
 def draw_residuals(run: Run, inputs, targets) -> dict:
-    """Least squares of standardised features: what it predicts, and what is left."""
+    """Least squares on standardised features: predictions, residuals and R²."""
     fit = linear_models.least_squares(inputs, targets)
     outputs = dense(fit.params, inputs)
     predictions, residuals = outputs[:, 0], (targets - outputs)[:, 0]
+    # the last number is the slope of the line on which the points of a perfect fit lie
     panels = {"targets and predictions": (predictions, targets[:, 0], 1), "residuals": (predictions, residuals, 0)}
     run.save_figure("residuals", diagrams.points(panels, xlabel="prediction"))
     return {
@@ -78,20 +79,21 @@ def draw_residuals(run: Run, inputs, targets) -> dict:
 
 def draw_penalties(config: Config, run: Run, inputs, targets, feature_names: tuple[str, ...]):
     """The weights of standardised features, which both penalties treat alike, as the penalty grows."""
-    largest = 2 * jnp.abs(inputs.T @ (targets - targets.mean())).max() / len(inputs)  # leaves lasso no weight
-    l1, l2 = largest * jnp.geomspace(1e-4, 1, config.num_penalties), jnp.geomspace(1e-4, 1e2, config.num_penalties)
-    ridge = jax.vmap(lambda l2: linear_models.least_squares(inputs, targets, l2=l2))(l2)
-    lasso = jax.jit(jax.vmap(lambda l1: linear_models.lasso(inputs, targets, l1=l1)))(l1)
+    largest_l1 = 2 * jnp.abs(inputs.T @ (targets - targets.mean())).max() / len(inputs)  # makes all weights 0
+    l1_penalties = largest_l1 * jnp.geomspace(1e-4, 1, config.num_penalties)
+    l2_penalties = jnp.geomspace(1e-4, 1e2, config.num_penalties)
+    ridge = jax.vmap(lambda l2: linear_models.least_squares(inputs, targets, l2=l2))(l2_penalties)
+    lasso = jax.jit(jax.vmap(lambda l1: linear_models.lasso(inputs, targets, l1=l1)))(l1_penalties)
     if not lasso.converged.all():
         run.say("warning: lasso has not converged for some penalties: the columns are nearly collinear")
     paths = {}
-    for name, penalties, fits in (("ridge", l2, ridge), ("lasso", l1, lasso)):
+    for name, penalties, fits in (("ridge", l2_penalties, ridge), ("lasso", l1_penalties, lasso)):
         weights = fits.params["weight"][..., 0].T
-        labels = [feature.replace("$", r"\$") for feature in feature_names]
+        labels = [feature.replace("$", r"\$") for feature in feature_names]  # else Matplotlib reads formulas
         lines = {label: (penalties, weight) for label, weight in zip(labels, weights, strict=True)}
         paths[f"{name}: weights by penalty"] = lines
     run.save_figure("penalties", plots.lines(paths, xlabel="penalty", log="x"))
-    for penalty, weights in zip(l1, lasso.params["weight"][..., 0], strict=True):
+    for penalty, weights in zip(l1_penalties, lasso.params["weight"][..., 0], strict=True):
         run.log(l1=penalty, weights=weights)
 
 

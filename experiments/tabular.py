@@ -1,7 +1,7 @@
 """Small tables, done by the book: folds, standardising, a grid of settings, and a test at the end.
 
-As mentat, the deck's library, does it, on iris, breast cancer and diabetes: a fifth of the rows is kept for the test;
-learning rate and l2 penalty come from 5-fold cross-validation on the others, all folds and settings in one program.
+mentat, the deck's library, does it so, on iris, breast cancer and diabetes. A fifth of the rows is kept for the test;
+learning rate and l2 penalty are chosen by 5-fold cross-validation on the others, all folds and settings in one program.
 
 Run:    make experiment NAME=tabular
 
@@ -44,21 +44,21 @@ class Config:
 
 
 class Task(NamedTuple):
-    """A table, the loss of its examples, the score of outputs for it (more is better), scikit-learn's linear model."""
+    """A table, and how its nets are trained and scored."""
 
-    load: Callable
+    load: Callable  # gives inputs and targets
     num_outputs: int
-    loss: Callable
+    loss: Callable  # one value per example
     score_name: str
-    score: Callable
-    reference: Any
+    score: Callable  # of outputs and targets; more is better
+    reference: Any  # scikit-learn's linear model for it
 
 
-REGRESSION = linear_model.LogisticRegressionCV(solver="newton-cholesky")  # where lbfgs ends, in a tenth of its time
-CLASSES = losses.softmax_cross_entropy, "accuracy", metrics.accuracy, REGRESSION
+LOGISTIC = linear_model.LogisticRegressionCV(solver="newton-cholesky")  # same optimum as lbfgs, in a tenth of its time
+CLASSIFICATION = losses.softmax_cross_entropy, "accuracy", metrics.accuracy, LOGISTIC
 TASKS = {
-    "iris": Task(datasets.iris, 3, *CLASSES),
-    "breast_cancer": Task(datasets.breast_cancer, 2, *CLASSES),
+    "iris": Task(datasets.iris, 3, *CLASSIFICATION),
+    "breast_cancer": Task(datasets.breast_cancer, 2, *CLASSIFICATION),
     "diabetes": Task(datasets.diabetes, 1, losses.squared_error, "r2", metrics.r2, linear_model.RidgeCV()),
 }
 
@@ -71,21 +71,21 @@ def train_net(key, examples: Batch, mask, task: Task, config: Config, *, learnin
     """
     model = models.mlp(config.hidden_sizes, task.num_outputs, activation=jnp.tanh)
     inputs = data.standardize(data.fit_standardizer(examples.inputs, mask), examples.inputs)
-    targets, unit = examples.targets, data.Standardizer(jnp.zeros(1), jnp.ones(1))
+    targets, target_scale = examples.targets, data.Standardizer(jnp.zeros(1), jnp.ones(1))  # labels stay as they are
     if task.score_name == "r2":
-        unit = data.fit_standardizer(targets, mask)
-        targets = data.standardize(unit, targets)
+        target_scale = data.fit_standardizer(targets, mask)
+        targets = data.standardize(target_scale, targets)
 
     def loss_fn(params, state, batch, key):
         inputs, weight = batch.inputs
         outputs, state = model.apply(params, state, inputs)
         return weight * task.loss(outputs, batch.targets) + l2 * losses.l2_penalty(params), state
 
-    weighted = Batch((inputs, mask * len(mask) / mask.sum()), targets)
+    weighted = Batch((inputs, mask * len(mask) / mask.sum()), targets)  # so the mean loss is that of the mask's rows
     optimizer = optax.sgd(learning_rate, momentum=0.9)
     net = training.init_train_state(key, model, optimizer, inputs)
     net, _ = training.train_steps(net, weighted, loss_fn, optimizer, batch_size=len(mask), num_steps=config.num_steps)
-    outputs = model.apply(net.params, {}, inputs)[0] * unit.sd + unit.mean
+    outputs = model.apply(net.params, {}, inputs)[0] * target_scale.sd + target_scale.mean
     return jnp.where(net.step == config.num_steps, outputs, jnp.nan)
 
 
@@ -104,19 +104,19 @@ def cross_validate(key, examples: Batch, task: Task, config: Config):
 
 
 def evaluate(config: Config, run: Run, name: str, task: Task):
-    """A row of the log for each split of a table: split, choose, train once more, test once."""
+    """For each split of a table: chooses on the folds, trains once more on all training rows, tests once, and logs."""
     examples = Batch(*(jnp.asarray(array) for array in task.load()))  # in float32
     for number, _ in run.chunks((), config.num_seeds, every=1, name=name, unit="splits"):
         seed = config.seed + number - 1
         order_key, fold_key, net_key = jax.random.split(jax.random.key(seed), 3)
         order = jax.random.permutation(order_key, len(examples.inputs))
-        rows = jnp.split(order, [round(TEST_SHARE * len(order))])
-        test, train = (Batch(*(leaf[part] for leaf in examples)) for part in rows)
+        test_rows, train_rows = jnp.split(order, [round(TEST_SHARE * len(order))])
+        test, train = (Batch(*(leaf[rows] for leaf in examples)) for rows in (test_rows, train_rows))
         grid = np.asarray(cross_validate(fold_key, train, task, config))
         best = np.unravel_index(np.nan_to_num(grid, nan=np.inf).argmin(), grid.shape)
         chosen = {"learning_rate": RATES[best[0]], "l2": PENALTIES[best[1]]}
-        mask = jnp.ones(len(order), bool).at[rows[0]].set(False)
-        outputs = train_net(net_key, examples, mask, task, config, **chosen)[rows[0]]
+        mask = jnp.ones(len(order), bool).at[test_rows].set(False)
+        outputs = train_net(net_key, examples, mask, task, config, **chosen)[test_rows]
         if not jnp.isfinite(outputs).all():
             raise RunFailedError(f"{name}, seed {seed}: the net diverged with {chosen}, the best on the folds")
         with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of defaults that will change
@@ -127,7 +127,7 @@ def evaluate(config: Config, run: Run, name: str, task: Task):
 
 
 def main(config: Config, run: Run) -> dict:
-    """Of each table, what all its splits say together."""
+    """Evaluates nets on all splits of each table, and returns their mean scores beside scikit-learn's."""
     grids, summary = {}, {"num_seeds": config.num_seeds}
     for name, task in TASKS.items():
         evaluate(config, run, name, task)

@@ -2,8 +2,8 @@
 
 The deck (page 20) names vanishing and exploding gradients as what makes deep networks hard to train, and the
 initialisation, ReLU and batch normalisation as what helps. Here networks of 2 to 50 hidden layers learn digits for 240
-steps, each at the best of a few learning rates, chosen on 1,000 validation images; the accuracies are those on 1,000
-others. A network has learned if it reads 80 % of these; with more steps, deeper ones do.
+steps, each at the best of a few learning rates, chosen on 1,000 validation images. One has learned if it reads 80 % of
+1,000 others; with more steps, deeper ones do. Pictures show the largest absolute weight gradient of each hidden layer.
 
 Run:    make experiment NAME=vanishing_gradients
 
@@ -51,16 +51,16 @@ class Config:
 
 
 def train_net(config: Config, depth: int, batch_norm: bool, data, kind, learning_rate, key):
-    """Of a net of KINDS[kind], accuracies on both halves of the validation images, 0 if it diverged, and gradients."""
-    activation, initialisation = jnp.divmod(kind, len(INITIALISATIONS))
-    model = models.deep_mlp(
-        depth,
-        40,
-        10,
-        activation=lambda v: jax.lax.select_n(activation, *(f(v) for f in ACTIVATIONS.values())),
-        weight_init=lambda *args: jax.lax.select_n(initialisation, *(init(*args) for init in INITIALISATIONS.values())),
-        batch_norm=batch_norm,
-    )
+    """A net of KINDS[kind]: accuracy on each half of the validation images, 0 if it diverged, and largest gradients."""
+    activation, initialisation = jnp.divmod(kind, len(INITIALISATIONS))  # traced: one program has nets of all kinds
+
+    def activate(v):
+        return jax.lax.select_n(activation, *(f(v) for f in ACTIVATIONS.values()))
+
+    def init_weight(*args):
+        return jax.lax.select_n(initialisation, *(init(*args) for init in INITIALISATIONS.values()))
+
+    model = models.deep_mlp(depth, 40, 10, activation=activate, weight_init=init_weight, batch_norm=batch_norm)
     model = models.preprocess(lambda images: (layers.flatten_pixels(images) - 0.1307) / 0.3081, model)  # mean 0, sd 1
     optimizer = optax.sgd(learning_rate, momentum=0.9)
 
@@ -69,9 +69,9 @@ def train_net(config: Config, depth: int, batch_norm: bool, data, kind, learning
         return losses.softmax_cross_entropy(logits, batch.targets), state
 
     def largest_gradients(net):
-        """log₁₀ of the largest of each layer: at the start, and after each third of the training."""
-        some, scale = jax.tree.map(lambda leaf: leaf[:100], data.validation), 2.0**60  # or float32 makes small ones 0
-        gradient = jax.grad(lambda params: scale * loss_fn(params, net.state, some, net.key)[0].mean())(net.params)
+        """log₁₀ of the largest absolute weight gradient of each hidden layer, on 100 images; -45 stands for 0."""
+        batch, scale = jax.tree.map(lambda leaf: leaf[:100], data.validation), 2.0**60  # or float32 makes small ones 0
+        gradient = jax.grad(lambda params: scale * loss_fn(params, net.state, batch, net.key)[0].mean())(net.params)
         first, others = (jnp.abs(gradient[name]["weight"]).max(axis=(-2, -1)) for name in ("first", "hidden"))
         return jnp.maximum(jnp.log10(jnp.append(first, others)) - jnp.log10(scale), -45)
 
@@ -87,7 +87,7 @@ def train_net(config: Config, depth: int, batch_norm: bool, data, kind, learning
 
 
 def train_nets(config: Config, run: Run, data):
-    """Trains all nets, and logs those of each kind at their best learning rate: all results are in the log."""
+    """Trains all nets, in a program per depth with and without batch normalisation; logs each kind at its best rate."""
     programs, rates = list(itertools.product(config.depths, (False, True))), jnp.array(config.learning_rates)
     grid = jnp.arange(len(KINDS)), rates, training.seed_keys(config.seed, config.num_seeds)
     for number, _ in run.chunks({}, len(programs), every=1, unit="nets", per_step=math.prod(map(len, grid))):
@@ -95,26 +95,26 @@ def train_nets(config: Config, run: Run, data):
         train = jax.vmap(functools.partial(train_net, config, depth, batch_norm, data), (None, None, 0))
         train = jax.jit(jax.vmap(jax.vmap(train, (None, 0, None)), (0, None, None)))
         accuracies, gradients = jax.device_get(train(*grid))  # [kinds, learning rates, seeds, ...]
-        best = accuracies[..., 0].mean(axis=2).argmax(axis=1)
-        for kind, (rate, (activation, name)) in enumerate(zip(best, KINDS, strict=True)):
+        best_rates = accuracies[..., 0].mean(axis=2).argmax(axis=1)
+        for kind, (rate, (activation, name)) in enumerate(zip(best_rates, KINDS, strict=True)):
             row = {"depth": depth, "batch_norm": batch_norm, "activation": activation, "initialisation": name}
             row |= {"learning_rate": rates[rate], "validation_accuracy": accuracies[kind, rate, :, 1]}
             run.log_seeds(config.seed, **row, log10_gradients=gradients[kind, rate])
 
 
 def draw(config: Config, run: Run, accuracies, gradients):
-    """Who learns; of nets of one depth, the gradients of all layers, and those of the first against the last."""
-    tables = {title: accuracies[:, place].swapaxes(0, 1) for place, title in enumerate(TITLES)}
+    """Who learns; for one depth, the largest weight gradient of each hidden layer, and the first against the last."""
+    tables = {title: accuracies[:, norm].swapaxes(0, 1) for norm, title in enumerate(TITLES)}
     names = {"rows": [" ".join(kind) for kind in KINDS], "columns": config.depths}
     run.save_figure("who_learns", diagrams.tables(tables, **names, xlabel="hidden layers", label="validation accuracy"))
     layer, step = np.arange(1, gradients.shape[-1] + 1), np.arange(4) * config.num_steps // 3
-    by_layer, by_step, options = {}, {}, {"num_columns": 3, "share_y": True}
-    for (place, title), (kind, (activation, name)) in itertools.product(enumerate(TITLES), enumerate(KINDS)):
-        panel, logs = f"{activation}, {title}", gradients[place, kind]
+    by_layer, by_step, lines = {}, {}, functools.partial(plots.lines, num_columns=3, share_y=True)
+    for (norm, title), (kind, (activation, name)) in itertools.product(enumerate(TITLES), enumerate(KINDS)):
+        panel, logs = f"{activation}, {title}", gradients[norm, kind]
         by_layer.setdefault(panel, {})[name] = layer, logs[:, 0]
         by_step.setdefault(panel, {})[name] = step, logs[..., 0] - logs[..., -1]
-    run.save_figure("gradients", plots.lines(by_layer, xlabel="layer", ylabel="log₁₀ of largest gradient", **options))
-    figure = plots.lines(by_step, xlabel="step", ylabel="log₁₀ of first / last hidden layer's", **options)
+    run.save_figure("gradients", lines(by_layer, xlabel="hidden layer", ylabel="log₁₀ of largest weight gradient"))
+    figure = lines(by_step, xlabel="step", ylabel="log₁₀ of largest weight gradient,\nfirst / last hidden layer")
     run.save_figure("gradients_in_training", figure)
 
 
@@ -133,7 +133,7 @@ def main(config: Config, run: Run) -> dict:
     train_nets(config, run, data)
     rows = np.array(run.read_log()).reshape(len(config.depths), 2, len(KINDS), config.num_seeds)
     accuracies = np.vectorize(lambda row: row["validation_accuracy"])(rows)
-    place, depth = min(enumerate(config.depths), key=lambda item: abs(item[1] - 20))  # nets to be looked at closely
+    place, depth = min(enumerate(config.depths), key=lambda item: abs(item[1] - 20))  # shown more closely
     gradients = np.array([row["log10_gradients"] for row in rows[place].flat], float)
     draw(config, run, accuracies, gradients.reshape(*rows.shape[1:], 4, depth))
     deepest = np.where(accuracies.mean(axis=-1) > 0.8, np.reshape(config.depths, (-1, 1, 1)), 0).max(axis=0)

@@ -2,12 +2,12 @@
 
 The deck (page 20) answers too many weights with fewer connections and with shared weights. Three nets differ in their
 first layer only, each with 12x12x8 neurons: connected to all pixels; to 5x5 pixels each; or to 5x5 pixels by weights
-that all places share. A fourth has as few weights as this, but dense ones, and is trained for five times as long.
+that all places share. A fourth has as few weights as the third, but dense ones, and is trained five times as long.
 
 Run:    make experiment NAME=weight_sharing
 
 Expect: test accuracy (5 seeds, 25,000 images) 97.4 % ± 0.1 % dense, 97.1 % ± 0.1 % local, 97.4 % ± 0.6 % convolution,
-        83 % ± 4 % small dense; of digits shifted by 2 pixels 78 ± 3, 89 ± 1, 92 ± 2 and 54 ± 5 %
+        83 % ± 4 % small dense; of digits shifted to the right by 2 pixels 78 ± 3, 89 ± 1, 92 ± 2 and 54 ± 5 %
 
 Time:   3 min
 """
@@ -32,10 +32,10 @@ CONNECTIONS = {"features": 8, "kernel_size": (5, 5), "strides": 2, "padding": "V
 FIRST_LAYERS = {
     "dense": nn.DenseGeneral((12, 12, 8), axis=(1, 2, 3)),
     "local": nn.ConvLocal(**CONNECTIONS, kernel_init=nn.initializers.lecun_normal(batch_axis=(0, 1))),
-    "convolution": cnn.Conv(**CONNECTIONS),  # its initial weights are as large: a local neuron has 25 inputs, too
+    "convolution": cnn.Conv(**CONNECTIONS),  # initial weights as large as the local ones: each neuron has 25 inputs
 }
 LEARNING_RATES = {"dense": 0.01, "local": 0.03, "convolution": 0.03, "small dense": 0.003}  # best on validation images
-SHIFTS = range(5)  # pixels by which the test images are moved to the right
+SHIFTS = range(5)  # pixels by which the test images are shifted to the right
 TrainSize = Annotated[int, Field(ge=50, le=55_000)]
 
 
@@ -68,7 +68,7 @@ MODELS["small dense"] = models.preprocess(layers.flatten_pixels, models.mlp([4],
 
 @jax.jit(static_argnames=("config", "name", "size"))
 def train_and_test(config: Config, name: str, size: int, data):
-    """For each seed, the parameters of a net that was trained on `size` images, and its test accuracies by shift."""
+    """For each seed, a net's parameters, trained on `size` images, and test accuracies by shift to the right."""
     model, num_steps = MODELS[name], config.num_steps * (5 if name == "small dense" else 1)
     optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATES[name], num_steps))
     shifted = [jnp.pad(data.test.inputs, ((0, 0), (0, 0), (pixels, 0), (0, 0)))[:, :, :28] for pixels in SHIFTS]
@@ -90,7 +90,7 @@ def train_and_test(config: Config, name: str, size: int, data):
 
 
 def compare_layers(run: Run, nets, images) -> dict:
-    """The first layers as matrices, and how far from moving along with an image their outputs are."""
+    """The first layers as matrices, and how far they are from translation equivariance: an error of 0 is that."""
     summary, parts = {}, {}
     for name, first in FIRST_LAYERS.items():
         params, blank = nets[name]["first"], jnp.zeros((1, 28, 28, 1))
@@ -112,14 +112,14 @@ def compare_layers(run: Run, nets, images) -> dict:
 
 
 def summarize(run: Run, sizes, accuracies) -> dict:
-    """Of the nets with the most training images, and their differences seed by seed; of all, a figure."""
+    """Draws all test errors; returns means and differences seed by seed of nets with the most training images."""
     errors = {name: (sizes, 1 - values[..., 0].T) for name, values in accuracies.items()}
     run.save_figure("errors", plots.lines({"test error": errors}, xlabel="training images", log="xy"))
     shifted = {name: (SHIFTS, values[-1]) for name, values in accuracies.items()}
-    run.save_figure("shifted", plots.lines({"test accuracy": shifted}, xlabel="pixels by which the digits are shifted"))
-    summary, best = {}, accuracies["convolution"][-1]
+    run.save_figure("shifted", plots.lines({"test accuracy": shifted}, xlabel="digits shifted to the right (pixels)"))
+    summary, convolution = {}, accuracies["convolution"][-1]
     found = {name.replace(" ", "_"): values[-1] for name, values in accuracies.items()}
-    found |= {f"convolution_minus_{name}": best - values for name, values in found.items() if name != "convolution"}
+    found |= {f"convolution_minus_{name}": convolution - found[name] for name in ("dense", "local", "small_dense")}
     for name, values in found.items():
         summary |= mean_and_sd(f"{name}_test_accuracy", values[:, 0])
         summary |= mean_and_sd(f"{name}_test_accuracy_shifted_2", values[:, 2])
