@@ -98,12 +98,12 @@ SECTIONS = {  # of the deck: of each experiment its pictures, and what each show
         },
         "weight_sharing": {
             "errors": "Neurons connected to all pixels, to a few, by shared weights; a small dense layer (page 20).",
-            "shifted": "Shifted digits: how far each net's knowledge of one place carries to the next.",
+            "shifted": "Digits shifted to the right: how far each net's knowledge of one place carries to the next.",
             "matrices": "The first layers of three nets as matrices: in the last two most weights are 0.",
         },
         "vanishing_gradients": {
             "who_learns": "Who learns in 240 steps: depth, activation, initialisation, batch normalisation (page 20).",
-            "gradients": "The largest gradient of each layer, before the first step.",
+            "gradients": "The largest weight gradient of each hidden layer, before the first step.",
         },
         "overfitting": {
             "learning_curves": "Losses on the training digits and on others (page 20).",

@@ -147,4 +147,4 @@ def main(config: Config, run: Run) -> dict:
 
 
 if __name__ == "__main__":
-    start(Config, main, quick=Config(epochs=2, num_train=2000, eval_every=20), resumable=True)
+    start(Config, main, quick=Config(epochs=2, num_train=2000, eval_every=40), resumable=True)

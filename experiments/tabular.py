@@ -147,4 +147,4 @@ def main(config: Config, run: Run) -> dict:
 
 
 if __name__ == "__main__":
-    start(Config, main, quick=Config(num_steps=50, num_seeds=2), resumable=True)
+    start(Config, main, quick=Config(num_steps=10, num_seeds=2), resumable=True)

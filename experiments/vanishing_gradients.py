@@ -147,4 +147,4 @@ def main(config: Config, run: Run) -> dict:
 
 
 if __name__ == "__main__":
-    start(Config, main, quick=Config(depths=(2,), num_steps=30, num_seeds=2), resumable=True)
+    start(Config, main, quick=Config((2,), (0.1,), num_steps=12, num_seeds=2), resumable=True)
