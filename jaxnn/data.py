@@ -1,7 +1,7 @@
 """Which examples come when: pure functions of a key and a step."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,32 @@ from jaxnn.types import PRNGKey
 
 
 def num_examples(data: PyTree) -> int:
-    """The length of the first axis, which all leaves must share."""
-    sizes = {leaf.shape[0] for leaf in jax.tree.leaves(data)}
-    if len(sizes) != 1:
+    """The length of the first axis, which all leaves must share; at least 1."""
+    shapes = {np.shape(leaf) for leaf in jax.tree.leaves(data)}
+    sizes = {shape[0] if shape else 0 for shape in shapes}
+    if len(sizes) != 1 or 0 in sizes:
         raise ValueError(
-            f"data: the leaves must have equally many examples along their first axis, not {sorted(sizes)}"
+            "data: the leaves must have equally many examples along their first axis, at least one, not the shapes "
+            f"{sorted(shapes)}"
         )
     return sizes.pop()
+
+
+def require_integer(name: str, value: Any, least: int, most: int | None = None):
+    """Raises ValueError unless `value` is an integer, and no bool, from `least` to `most`."""
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_integer or value < least or (most is not None and value > most):
+        limits = f"of {least} or more" if most is None else f"in {least} ... {most}"
+        raise ValueError(f"{name} must be an integer {limits}, not {value!r}")
+
+
+def refuse_rounding(function: str, *arrays: ArrayLike):
+    """Raises ValueError for float64 of NumPy's that JAX would silently make float32, without jax_enable_x64."""
+    dtypes = [getattr(array, "dtype", None) for array in arrays]
+    if np.float64 in dtypes and jax.dtypes.canonicalize_dtype(float) == np.float32:
+        raise ValueError(
+            f"{function}: float64 would be rounded to float32: switch on jax_enable_x64, or give float32 yourself"
+        )
 
 
 def batch_indices(
@@ -36,8 +55,9 @@ def batch_indices(
     for another epoch. Without `shuffle` the examples come as they stand, after the last again the first. A row depends
     only on `key` and its absolute step, so that a run may be cut into chunks anywhere.
     """
-    if not 1 <= batch_size <= num_examples:
-        raise ValueError(f"batch_size must be in 1 ... {num_examples} (the number of examples), not {batch_size}")
+    require_integer("num_examples", num_examples, 1)
+    require_integer(f"batch_size for {num_examples} examples", batch_size, 1, num_examples)
+    require_integer("num_steps", num_steps, 0)
     if not shuffle:
         period = num_examples // math.gcd(num_examples, batch_size)
         starts = np.arange(period) * batch_size % num_examples  # in 64 bits, which their product may need
@@ -58,8 +78,8 @@ def fold_masks(key: PRNGKey, *, num_examples: int, num_folds: int) -> Bool[Array
     The folds are random and differ by at most one example. Masks, unlike lists of indices, have equal shapes: all folds
     can be one vmapped program, in which the training loss is a mean over `~mask`.
     """
-    if not 2 <= num_folds <= num_examples:
-        raise ValueError(f"num_folds must be in 2 ... {num_examples} (the number of examples), not {num_folds}")
+    require_integer("num_examples", num_examples, 2)
+    require_integer(f"num_folds for {num_examples} examples", num_folds, 2, num_examples)
     fold = jax.random.permutation(key, jnp.arange(num_examples) % num_folds)
     return fold == jnp.arange(num_folds)[:, None]
 
@@ -74,24 +94,43 @@ class Standardizer(NamedTuple):
 def fit_standardizer(
     inputs: Float[ArrayLike, "examples features"], mask: Bool[ArrayLike, " examples"] | None = None
 ) -> Standardizer:
-    """Of the examples in `mask`, or of all; the variance is divided by their number.
+    """Of the examples in `mask`, or of all; the variance is divided by their number. NaN where the mask has no example.
 
-    A feature that never varies gets the standard deviation 1.
+    A feature that never varies gets the standard deviation 1. In float32, inputs and mean are rounded to 6e-8 of
+    themselves: for a mean of 1e5 standard deviations, to 1/150 of one.
     """
-    inputs = jnp.asarray(inputs)
-    if not jnp.issubdtype(inputs.dtype, jnp.floating):
-        raise ValueError(f"fit_standardizer: the inputs must be floats, not {inputs.dtype}")
+    inputs = _check("fit_standardizer", inputs)
     chosen = jnp.ones(len(inputs), bool) if mask is None else jnp.asarray(mask)
+    if not len(inputs) or chosen.shape != (len(inputs),) or chosen.dtype != bool:
+        raise ValueError(
+            "fit_standardizer: needs at least one example, and a mask with a bool for each, not inputs "
+            f"{jax.typeof(inputs)} and mask {jax.typeof(chosen)}"
+        )
     low = jnp.min(inputs, axis=0, initial=jnp.inf, where=chosen[:, None])
     high = jnp.max(inputs, axis=0, initial=-jnp.inf, where=chosen[:, None])
-    constant = low == high  # where the standard deviation would be rounding
-    size = jnp.where(constant, 1, jnp.maximum(jnp.abs(low), jnp.abs(high)))  # whose square may be out of range
-    mean, sd = (size * moment(inputs / size, axis=0, where=chosen[:, None]) for moment in (jnp.mean, jnp.std))
-    return Standardizer(mean, jnp.where(constant, 1, sd))
+    middle, half_range = high / 2 + low / 2, high / 2 - low / 2  # halved first: the sum may be out of range
+    constant = half_range == 0
+    scaled = (inputs - middle) / jnp.where(constant, 1, half_range)  # to -1 ... 1, so that no digit is lost in squares
+    mean, sd = (moment(scaled, axis=0, where=chosen[:, None]) for moment in (jnp.mean, jnp.std))
+    return Standardizer(middle + half_range * mean, jnp.where(constant, 1, half_range * sd))
 
 
 def standardize(
     standardizer: Standardizer, inputs: Float[ArrayLike, "examples features"]
 ) -> Float[Array, "examples features"]:
     """(x - mean) / sd, for any inputs: those it was fitted on get mean 0 and standard deviation 1."""
-    return (jnp.asarray(inputs) - standardizer.mean) / standardizer.sd
+    refuse_rounding("standardize", *standardizer)
+    inputs = _check("standardize", inputs)
+    if inputs.shape[1:] != jnp.shape(standardizer.mean):
+        raise ValueError(
+            f"standardize: fitted on {len(standardizer.mean)} features, so it takes as many, not {inputs.shape[1]}"
+        )
+    return (inputs - standardizer.mean) / standardizer.sd
+
+
+def _check(function, inputs):
+    refuse_rounding(function, inputs)
+    inputs = jnp.asarray(inputs)
+    if inputs.ndim != 2 or not jnp.issubdtype(inputs.dtype, jnp.floating):
+        raise ValueError(f"{function}: the inputs must be floats [examples, features], not {jax.typeof(inputs)}")
+    return inputs

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+from jaxnn.data import refuse_rounding
 
 
 class Descent(NamedTuple):
@@ -133,15 +134,6 @@ def levenberg_marquardt(
     start = x0, jnp.ones((), x0.dtype), jnp.zeros((), jnp.int32), jnp.array(False)
     (x, _, num_steps, converged), path = lax.scan(take_step, start, length=max_steps)
     return Descent(x, num_steps, converged, jnp.concatenate([path, x[None]]))
-
-
-def refuse_rounding(function: str, *arrays: ArrayLike):
-    """Raises ValueError for float64 of NumPy's that JAX would silently make float32, without jax_enable_x64."""
-    dtypes = [getattr(array, "dtype", None) for array in arrays]
-    if np.float64 in dtypes and jax.dtypes.canonicalize_dtype(float) == np.float32:
-        raise ValueError(
-            f"{function}: float64 would be rounded to float32: switch on jax_enable_x64, or give float32 yourself"
-        )
 
 
 def _check(function, x0, max_steps=1):

@@ -8,7 +8,8 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxnn.descent import default_tolerance, newton, refuse_rounding
+from jaxnn.data import refuse_rounding
+from jaxnn.descent import default_tolerance, newton
 from jaxnn.layers import dense
 from jaxnn.losses import l2_penalty, sigmoid_cross_entropy, softmax_cross_entropy
 from jaxnn.types import Params

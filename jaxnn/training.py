@@ -12,7 +12,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree
 
-from jaxnn.data import batch_indices, num_examples
+from jaxnn.data import batch_indices, num_examples, refuse_rounding, require_integer
 from jaxnn.losses import is_weight
 from jaxnn.models import Model
 from jaxnn.types import Batch, LossFn, Params, PRNGKey, State
@@ -53,6 +53,8 @@ all other parameters are trained by adam.
 
 def seed_keys(seed: int, num_seeds: int) -> Key[Array, " num_seeds"]:
     """The keys of the seeds `seed`, `seed` + 1, ...: seed i is `jax.random.key(i)`."""
+    require_integer("seed_keys: num_seeds", num_seeds, 1)
+    require_integer("seed_keys: seed", seed, 0, 2**31 - num_seeds)  # the keys of others depend on jax_enable_x64
     return jax.vmap(jax.random.key)(seed + jnp.arange(num_seeds))
 
 
@@ -78,8 +80,9 @@ def train_steps(
     """Mini-batch training (deck, page 13) for `num_steps` steps as one `lax.scan`: jit it, vmap it over states.
 
     A step goes down the gradient of the mean of its losses. One chunk of 2n steps does what two of n do, bit for bit
-    where XLA compiles the step alike. A step whose loss or gradient is not finite is not taken: the state stays as it
-    was before it, in the steps that follow too, and its `step` tells where the training diverged.
+    where XLA compiles the step alike. A step is not taken whose loss, gradient or outcome (params, state, optimizer
+    state) is not finite: all stays as it was before it, in the steps that follow too, and `step` tells where the
+    training diverged.
 
     data: all training examples, on the device; `batch_indices` says which come when.
     loss_fn: `(params, state, batch, key) -> (losses, state)`, one loss per example, and one key per step.
@@ -92,23 +95,23 @@ def train_steps(
 
     Returns the state after the last step, and as metrics `loss`, the mean loss of each batch before its update.
     """
+    refuse_rounding("train_steps", *jax.tree.leaves((train_state, data)))
     data = jax.tree.map(jnp.asarray, data)
-    micro_batch = micro_batch or batch_size
+    sizes = {"num_steps": num_steps, "num_examples": num_examples(data), "batch_size": batch_size}
+    micro_batch = batch_size if micro_batch is None else micro_batch
+    shuffle = shuffle and not micro_batch == batch_size == num_examples(data)
+    order_key, noise_key = jax.random.split(train_state.key)
+    indices = batch_indices(order_key, train_state.step, **sizes, shuffle=shuffle)
+    require_integer("train_steps: micro_batch", micro_batch, 1)
     if batch_size % micro_batch:
         raise ValueError(f"train_steps: micro_batch {micro_batch} does not divide the batch size {batch_size}")
     if mesh is not None and micro_batch % mesh.size:
         raise ValueError(f"train_steps: {mesh.size} devices cannot share {micro_batch} examples evenly")
-    order_key, noise_key = jax.random.split(train_state.key)
-    sizes = {"num_steps": num_steps, "num_examples": num_examples(data), "batch_size": batch_size}
-    shuffle = shuffle and not micro_batch == batch_size == num_examples(data)
-    indices = batch_indices(order_key, train_state.step, **sizes, shuffle=shuffle)
 
     def mean_loss(params, state, batch, key):
-        losses, state = loss_fn(params, state, batch, key)
-        if losses.shape != (micro_batch,):
-            raise ValueError(
-                f"train_steps: loss_fn must give one loss per example, [{micro_batch}], not {losses.shape}"
-            )
+        result = loss_fn(params, state, batch, key)
+        _check_result(result, state, micro_batch)
+        losses, state = result
         return losses.mean(), state
 
     def gradient_of(params, state, batch, key):
@@ -127,7 +130,7 @@ def train_steps(
         updates, opt_state = optimizer.update(gradient, train_state.opt_state, train_state.params)
         params = optax.apply_updates(train_state.params, updates)
         stepped = TrainState(train_state.step + 1, params, state, opt_state, train_state.key)
-        taken = _all_finite((loss, gradient)) & (train_state.step == step)  # not one after a step that was not
+        taken = _all_finite((loss, gradient, stepped)) & (train_state.step == step)  # not one after a step that was not
         return jax.tree.map(lambda new, old: jnp.where(taken, new, old), stepped, train_state), {"loss": loss}
 
     return lax.scan(take_step, train_state, (train_state.step + jnp.arange(num_steps), indices))
@@ -139,22 +142,22 @@ def batch_mesh(batch_size: int, *, num_devices: int | None = None) -> Mesh:
     They are those of all processes that `jax.distributed` has brought together.
     """
     devices = jax.devices()
+    require_integer("batch_mesh: batch_size", batch_size, 1)
     if num_devices is None:
         num_devices = max(number for number in range(1, len(devices) + 1) if batch_size % number == 0)
-    if not 1 <= num_devices <= len(devices) or batch_size % num_devices:
-        raise ValueError(
-            f"batch_mesh: num_devices must be in 1 ... {len(devices)} (the devices here) and divide the batch size "
-            f"{batch_size}, not {num_devices}"
-        )
+    require_integer("batch_mesh: num_devices", num_devices, 1, len(devices))
+    if batch_size % num_devices:
+        raise ValueError(f"batch_mesh: {num_devices} devices cannot share {batch_size} examples evenly")
     return Mesh(np.array(devices[:num_devices]), ("batch",))
 
 
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     """The arrays, each of them on every device of the mesh; of several processes, all must give the same arrays."""
+    refuse_rounding("replicate", *jax.tree.leaves(tree))
     everywhere = NamedSharding(mesh, PartitionSpec())
 
     def put(leaf):
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # which device_put takes to no other process
+        if jnp.issubdtype(jax.typeof(leaf).dtype, jax.dtypes.prng_key):  # which device_put takes to no other process
             return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
         return jax.device_put(leaf, everywhere)
 
@@ -189,10 +192,28 @@ def _mean_over_parts(gradient_of, params, state, parts, key):
     return losses.mean(), gradient, state
 
 
+def _check_result(result, state, size):
+    """Raises ValueError unless `loss_fn` has returned one loss per example, and a state like the one it was given."""
+
+    def kinds(tree):
+        return jax.tree.map(lambda leaf: f"{jnp.result_type(leaf)}{[*jnp.shape(leaf)]}", tree)
+
+    fits = isinstance(result, tuple) and len(result) == 2 and kinds(result[1]) == kinds(state)
+    if not (fits and isinstance(result[0], Array) and result[0].shape == (size,) and _is_float(result[0])):
+        raise ValueError(
+            f"train_steps: loss_fn must return (losses, state): one loss per example, float[{size}], and a state like "
+            f"the one it was given, {kinds(state)}, not {kinds(result)}"
+        )
+
+
+def _is_float(leaf) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether 0 times each value is 0, summed by a product: faster on CPU than to ask each (an MLP's step by 1/6)."""
-    sums = [leaf @ jnp.zeros(leaf.shape[-1:], leaf.dtype) if leaf.ndim else 0 * leaf for leaf in jax.tree.leaves(tree)]
-    return jnp.stack([(sum == 0).all() for sum in sums]).all()
+    """Whether 0 times each float is 0, summed by a product: faster on CPU than to ask each (an MLP's step by 1/6)."""
+    leaves = filter(_is_float, jax.tree.leaves(tree))
+    return sum((leaf @ jnp.zeros(leaf.shape[-1:], leaf.dtype)).sum() if leaf.ndim else 0 * leaf for leaf in leaves) == 0
 
 
 class EarlyStopping(NamedTuple):
@@ -218,18 +239,21 @@ def init_early_stopping(train_state: TrainState) -> EarlyStopping:
 
 
 def update_early_stopping(
-    stopping: EarlyStopping, train_state: TrainState, score: ArrayLike, *, patience: int
+    stopping: EarlyStopping, train_state: TrainState, score: ArrayLike, *, patience: int, min_delta: float = 0.0
 ) -> EarlyStopping:
     """After an evaluation on validation data, where a higher `score` is better (Prechelt, "Early stopping", 1998).
 
     After `patience` evaluations in a row without a better score, the training has stopped: nothing changes any more.
     Nor does it after a score of NaN, by which the caller says that the training has failed; its best is what it was
-    before.
+    before. Better is what exceeds the best so far, and by at least `min_delta`.
     """
-    if patience < 1:
-        raise ValueError(f"update_early_stopping: patience must be 1 or more, not {patience}")
+    require_integer("update_early_stopping: patience", patience, 1)
+    if not min_delta >= 0:
+        raise ValueError(f"update_early_stopping: min_delta must be 0 or more, not {min_delta}")
+    if jnp.shape(score):
+        raise ValueError(f"update_early_stopping: needs one score, not {jnp.shape(score)}: vmap it over trainings")
     score = jnp.asarray(score, stopping.score.dtype)
-    better = score > stopping.score
+    better = (score > stopping.score) & (score >= stopping.score + min_delta)
     failed = jnp.isnan(score)
     num_worse = jnp.where(better, 0, stopping.num_worse + ~failed)
     now = train_state.params, train_state.state, train_state.step, score
@@ -249,13 +273,19 @@ def map_batches(fn: Callable, data: PyTree, *, batch_size: int, mesh: Mesh | Non
     Whole batches run in one compiled loop; the rest is one more call of its own, smaller shape. With `mesh`, the
     examples of each whole batch, not the rest, are spread over its devices; all that `fn` uses must lie on all of them.
     """
-    if batch_size < 1:
-        raise ValueError(f"map_batches: batch_size must be 1 or more, not {batch_size}")
+    require_integer("map_batches: batch_size", batch_size, 1)
+    refuse_rounding("map_batches", *jax.tree.leaves(data))
     if mesh is not None and batch_size % mesh.size:
         raise ValueError(f"map_batches: {mesh.size} devices cannot share {batch_size} examples evenly")
+
+    def values_of(batch):
+        values, size = fn(batch), num_examples(batch)
+        if {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(values)} != {(size,)}:
+            shapes = jax.tree.map(jnp.shape, values)
+            raise ValueError(f"map_batches: fn must give values per example, [{size}, ...], not of shapes {shapes}")
+        return values
+
     total = num_examples(data)
-    if total == 0:
-        raise ValueError("map_batches: there are no examples")
     num_whole = total // batch_size
     whole = jax.tree.map(
         lambda leaf: leaf[: num_whole * batch_size].reshape(num_whole, batch_size, *leaf.shape[1:]), data
@@ -264,7 +294,7 @@ def map_batches(fn: Callable, data: PyTree, *, batch_size: int, mesh: Mesh | Non
     rest = jax.tree.map(lambda leaf: leaf[num_whole * batch_size :], data)
     parts = []
     if num_whole:
-        parts.append(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), lax.map(fn, whole)))
+        parts.append(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), lax.map(values_of, whole)))
     if num_whole * batch_size < total:
-        parts.append(fn(rest))
+        parts.append(values_of(rest))
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)

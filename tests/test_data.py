@@ -60,12 +60,6 @@ def test_without_shuffling_late_steps_are_right_too(num_examples, batch_size):
         np.testing.assert_array_equal(late[0], (step * batch_size + np.arange(batch_size)) % num_examples)
 
 
-@pytest.mark.parametrize("batch_size", [0, -1, 24])
-def test_refuses_a_batch_size_that_cannot_be(batch_size):
-    with pytest.raises(ValueError, match=rf"1 \.\.\. 23 .*not {batch_size}"):
-        data.batch_indices(KEY, 0, num_steps=1, num_examples=23, batch_size=batch_size)
-
-
 @pytest.mark.parametrize(("num_examples", "num_folds"), [(20, 5), (23, 5), (7, 7), (2, 2)])
 def test_folds_hold_every_example_out_once(num_examples, num_folds):
     draw = jax.jit(functools.partial(data.fold_masks, num_examples=num_examples, num_folds=num_folds))
@@ -74,12 +68,6 @@ def test_folds_hold_every_example_out_once(num_examples, num_folds):
     sizes = masks.sum(axis=1)
     assert sizes.max() - sizes.min() <= 1
     assert num_examples == 2 or (masks != others).any()
-
-
-@pytest.mark.parametrize("num_folds", [1, 24])
-def test_refuses_folds_that_cannot_be(num_folds):
-    with pytest.raises(ValueError, match=rf"2 \.\.\. 23 .*not {num_folds}"):
-        data.fold_masks(KEY, num_examples=23, num_folds=num_folds)
 
 
 def test_standardizing_is_scikit_learns(x64):
@@ -115,6 +103,52 @@ def test_standardizing_leaves_constant_columns_finite():
     np.testing.assert_allclose(data.standardize(standardizer, inputs), 0, atol=1e-7)
 
 
-def test_refuses_leaves_of_different_length():
-    with pytest.raises(ValueError, match=r"equally many examples.*\[3, 4\]"):
-        data.num_examples((np.ones(3), np.ones((4, 2))))
+@pytest.mark.parametrize(("mean", "sd"), [(1e4, 0.01), (-1e4, 0.01), (3.0, 1e-3)])
+def test_standardizing_in_float32_loses_no_digits_of_its_inputs(mean, sd):
+    inputs = np.random.default_rng(0).normal(mean, sd, (1000, 1)).astype(np.float32)
+    standardizer = fit_standardizer(inputs)
+    np.testing.assert_allclose(standardizer.mean, inputs.mean(axis=0, dtype=float), rtol=1e-7)
+    np.testing.assert_allclose(standardizer.sd, inputs.std(axis=0, dtype=float), rtol=1e-5)
+
+
+INPUTS = np.arange(12, dtype=np.float32).reshape(6, 2)
+
+
+def refuse_indices(**sizes):
+    data.batch_indices(KEY, 0, **{"num_steps": 1, "num_examples": 23, "batch_size": 5} | sizes)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        *(
+            (lambda size=size: refuse_indices(batch_size=size), rf"batch_size .* 23 .*1 \.\.\. 23, not {size}$")
+            for size in (0, -1, 24, 5.0, True)
+        ),
+        (lambda: refuse_indices(num_steps=-1), "num_steps must be an integer of 0 or more, not -1"),
+        (lambda: refuse_indices(num_examples=0), "num_examples must be an integer of 1 or more, not 0"),
+        *(
+            (
+                lambda number=number: data.fold_masks(KEY, num_examples=23, num_folds=number),
+                rf"num_folds .* 23 .*2 \.\.\. 23, not {number}$",
+            )
+            for number in (1, 24, 2.5)
+        ),
+        (lambda: data.fold_masks(KEY, num_examples=6.5, num_folds=2), "num_examples .* of 2 or more, not 6.5"),
+        (lambda: data.num_examples((np.ones(3), np.ones((4, 2)))), r"equally many examples.*\[\(3,\), \(4, 2\)\]"),
+        (lambda: data.num_examples((np.ones(3), 2.0)), r"equally many examples.*\[\(\), \(3,\)\]"),
+        (lambda: data.num_examples(np.ones((0, 3))), "at least one"),
+        (lambda: data.fit_standardizer(INPUTS, np.array([True])), r"a mask with a bool for each, .*mask bool\[1\]"),
+        (lambda: data.fit_standardizer(INPUTS, np.ones(6, int)), r"a bool for each, .*mask int32\[6\]"),
+        (lambda: data.fit_standardizer(INPUTS[:0]), r"at least one example.*\[0,2\]"),
+        (lambda: data.fit_standardizer(INPUTS[0]), r"floats \[examples, features\], not float32\[2\]"),
+        (lambda: data.fit_standardizer(INPUTS.astype(int)), "must be floats .*, not int32"),
+        (lambda: data.fit_standardizer(INPUTS + np.float64([1e8])), "fit_standardizer: float64 would be rounded"),
+        (lambda: data.standardize(data.fit_standardizer(INPUTS), INPUTS[:, :1]), "fitted on 2 features.*not 1"),
+        (lambda: data.standardize(data.fit_standardizer(INPUTS), INPUTS.astype(float)), "standardize: float64 would"),
+        (lambda: data.standardize(data.Standardizer(np.zeros(2), np.ones(2)), INPUTS), "standardize: float64 would"),
+    ],
+)
+def test_refuses(as_users_see_it, call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -73,6 +73,22 @@ def test_two_chunks_are_one_bit_for_bit():
     assert whole.step == 12
 
 
+def test_bit_for_bit_with_all_optimizations_too():
+    """The other tests compile without most of XLA's optimizations; users do not."""
+    train = compiled(noisy_loss_fn, ADAM)
+    keys = training.seed_keys(0, 2)
+    starts = jax.vmap(lambda key: training.init_train_state(key, MODEL, ADAM, DATA.inputs))(keys)
+    second = jax.tree.map(lambda leaf: leaf[1], starts)
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        six_steps = jax.jit(lambda starts: lax.map(lambda start: train(start, 6)[0], starts)).lower(starts).compile()
+        alone, _ = train(second, 12)
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)
+    assert "fusion" in six_steps.as_text()  # which is an optimization
+    assert bitwise_equal(jax.tree.map(lambda leaf: leaf[1], six_steps(six_steps(starts))), alone)
+
+
 def test_a_whole_batch_is_gradient_descent(x64):
     optimizer, data = optax.sgd(0.1), in_float64(DATA)
     start = start_at(KEY, optimizer, inputs=data.inputs)
@@ -243,6 +259,30 @@ def test_a_step_that_is_not_finite_is_not_taken(poison):
     assert np.isfinite(metrics["loss"]).all() == (poison == "gradient")
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "slope", "growth", "dtype"),
+    [
+        (optax.adam(1e-3, eps=0.0), 1, 1, np.float32),  # an update of 0/0, where a feature is always 0
+        (optax.adam(1e-3), 1, 1, np.float16),  # in which Adam's ε is 0
+        (optax.sgd(np.inf), 1, 1, np.float32),
+        (optax.adam(1e-3), 1e20, 1, np.float32),  # the square of the gradient overflows
+        (optax.sgd(1e-3), 1, 1e20, np.float32),  # the state of the model does
+    ],
+)
+def test_a_step_to_what_is_not_finite_is_not_taken(optimizer, slope, growth, dtype):
+    """Though its loss and its gradient are finite."""
+    data = Batch(np.array([[0, 1]] * 4, dtype), np.arange(4))
+
+    def loss_fn(params, state, batch, key):
+        return slope * (batch.inputs @ params), growth * state
+
+    model = models.Model(lambda key, inputs: (jnp.zeros(2, dtype), jnp.ones((), dtype)), None)
+    end, metrics = compiled(loss_fn, optimizer, data, batch_size=4)(start_at(KEY, optimizer, model), 5)
+    assert end.step == (growth > 1)
+    assert np.isfinite(metrics["loss"]).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(end[1:4]))
+
+
 def test_a_training_stays_where_it_diverged_though_other_batches_are_fine():
     """One example of 24 is not a number: its batch stops the epoch, and is met again at the next attempt."""
     inputs, optimizer = DATA.inputs.copy(), optax.sgd(0.1)
@@ -297,7 +337,7 @@ def test_every_example_counts_whatever_the_batch_size(batch_size):
     np.testing.assert_array_equal(values["target"], np.arange(10))
 
 
-def evaluate_all(scores, *, patience):
+def evaluate_all(scores, *, patience, **settings):
     """Evaluates, with these scores, a training whose only weight is the number of the evaluation, 1, 2, ..."""
 
     def net(number):
@@ -305,7 +345,7 @@ def evaluate_all(scores, *, patience):
 
     def update(stopping, number_and_score):
         number, score = number_and_score
-        return training.update_early_stopping(stopping, net(number), score, patience=patience), None
+        return training.update_early_stopping(stopping, net(number), score, patience=patience, **settings), None
 
     start = training.init_early_stopping(net(jnp.array(0)))
     return lax.scan(update, start, (jnp.arange(1, len(scores) + 1), jnp.asarray(scores)))[0]
@@ -328,6 +368,12 @@ def test_early_stopping_keeps_the_best(scores, patience, best, last, num_worse):
     assert (stopping.train_state.step, stopping.num_worse) == (last, num_worse)
     assert stopping.failed == any(np.isnan(scores))
     assert training.is_training(stopping, patience=patience) == (num_worse < patience and not stopping.failed)
+
+
+@pytest.mark.parametrize(("min_delta", "best"), [(0.0, 4), (0.125, 3), (0.25, 2), (0.5, 1)])
+def test_early_stopping_takes_small_improvements_for_none(min_delta, best):
+    stopping = evaluate_all(np.array([0.125, 0.375, 0.5, 0.5625]), patience=9, min_delta=min_delta)
+    assert (stopping.params, stopping.num_worse) == (best, 4 - best)
 
 
 def test_early_stopping_of_several_trainings_is_that_of_each():
@@ -379,12 +425,13 @@ def test_two_processes_compute_as_one(differences):
     assert first["trained"] == second["trained"]
 
 
-def refuse_to_train(loss_fn=loss_fn, **settings):
+def refuse_to_train(loss_fn=loss_fn, data=DATA, state=None, **settings):
     settings = {"batch_size": 6, "num_steps": 1} | settings
-    start = training.TrainState(jnp.array(0), {}, {}, (), KEY)
-    jax.eval_shape(lambda start: training.train_steps(start, DATA, loss_fn, optax.sgd(0.1), **settings), start)
+    start = training.TrainState(jnp.array(0), {}, {} if state is None else state, (), KEY)
+    jax.eval_shape(lambda start: training.train_steps(start, data, loss_fn, optax.sgd(0.1), **settings), start)
 
 
+LOSSES = jnp.ones(6)
 TWO_DEVICES = types.SimpleNamespace(size=2)
 NUM_DEVICES = jax.device_count()
 
@@ -392,21 +439,47 @@ NUM_DEVICES = jax.device_count()
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: refuse_to_train(batch_size=25), r"1 \.\.\. 24 .*not 25"),
+        (lambda: refuse_to_train(batch_size=25), r"1 \.\.\. 24, not 25"),
+        (lambda: refuse_to_train(batch_size=0), r"1 \.\.\. 24, not 0"),
+        (lambda: refuse_to_train(num_steps=-1), "num_steps must be an integer of 0 or more, not -1"),
+        (lambda: refuse_to_train(micro_batch=0), "micro_batch must be an integer of 1 or more, not 0"),
+        (lambda: refuse_to_train(micro_batch=-2), "micro_batch must be an integer of 1 or more, not -2"),
         (lambda: refuse_to_train(micro_batch=4), "micro_batch 4 does not divide the batch size 6"),
         (lambda: refuse_to_train(micro_batch=3, mesh=TWO_DEVICES), "2 devices cannot share 3 examples evenly"),
-        (lambda: refuse_to_train(lambda *_: (jnp.array(1.0), {})), r"one loss per example, \[6\], not \(\)"),
-        (lambda: training.map_batches(jnp.sin, jnp.ones(3), batch_size=0), "batch_size must be 1 or more, not 0"),
-        (lambda: training.map_batches(jnp.sin, jnp.ones((0, 3)), batch_size=2), "there are no examples"),
+        (lambda: refuse_to_train(data=DATA._replace(inputs=np.ones((24, 3)))), "train_steps: float64 would be rounded"),
+        (lambda: refuse_to_train(lambda *_: LOSSES), r"return \(losses, state\): .* float\[6\], .*not float32\[6\]"),
+        (lambda: refuse_to_train(lambda *_: jnp.ones((2, 6))), r"not float32\[2, 6\]"),  # two rows are no pair
+        (lambda: refuse_to_train(lambda *_: (LOSSES.mean(), {})), r"not \('float32\[\]', {}\)"),
+        (lambda: refuse_to_train(lambda *_: ([1.0] * 6, {})), "one loss per example"),
+        (lambda: refuse_to_train(lambda *_: (jnp.ones(6, int), {})), r"not \('int32\[6\]', {}\)"),
+        (
+            lambda: refuse_to_train(lambda *_: (LOSSES, jnp.ones(())), state=jnp.ones(3)),
+            r"a state like the one it was given, float32\[3\], not \('float32\[6\]', 'float32\[\]'\)",
+        ),
+        (
+            lambda: training.map_batches(jnp.sin, jnp.ones(3), batch_size=0),
+            "batch_size must be an integer of 1 or more, not 0",
+        ),
+        (lambda: training.map_batches(jnp.sin, jnp.ones((0, 3)), batch_size=2), "at least one"),
+        (lambda: training.map_batches(jnp.sin, np.ones(3), batch_size=2), "map_batches: float64 would be rounded"),
+        (lambda: training.map_batches(jnp.mean, jnp.ones(6), batch_size=3), r"values per example, \[3, .*shapes \(\)"),
         (
             lambda: training.map_batches(jnp.sin, jnp.ones(6), batch_size=3, mesh=TWO_DEVICES),
             "2 devices cannot share 3 examples",
         ),
-        (lambda: evaluate_all([0.1], patience=0), "patience must be 1 or more, not 0"),
+        (lambda: evaluate_all([0.1], patience=0), "patience must be an integer of 1 or more, not 0"),
+        (lambda: evaluate_all([0.1], patience=1, min_delta=-0.1), "min_delta must be 0 or more, not -0.1"),
+        (lambda: evaluate_all([[0.1, 0.2]], patience=1), r"needs one score, not \(2,\)"),
+        (lambda: training.seed_keys(0, 0), "num_seeds must be an integer of 1 or more, not 0"),
+        (lambda: training.seed_keys(-1, 2), r"seed must be an integer in 0 \.\.\. 2147483646, not -1"),
+        (lambda: training.seed_keys(2**31 - 1, 2), "not 2147483647"),
+        (lambda: training.replicate(np.ones(3), training.batch_mesh(1)), "replicate: float64 would be rounded"),
+        (lambda: training.batch_mesh(0), "batch_size must be an integer of 1 or more, not 0"),
+        (lambda: training.batch_mesh(-6, num_devices=1), "batch_size must be an integer of 1 or more, not -6"),
         *(
             (
                 lambda number=number: training.batch_mesh(6, num_devices=number),
-                rf"num_devices must be in 1 \.\.\. {NUM_DEVICES}.*, not {number}",
+                rf"num_devices must be an integer in 1 \.\.\. {NUM_DEVICES}, not {number}",
             )
             for number in (0, NUM_DEVICES + 1)
         ),
