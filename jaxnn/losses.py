@@ -83,7 +83,7 @@ def cross_entropy(
     """
     p, q = _floats("cross_entropy", p=p, q=q)
     log_q = jnp.log(jnp.where((p == 0) & (q == 0), 1, q))
-    return _in_base(-jnp.sum(jnp.where(p < 0, jnp.nan, p * log_q), axis=-1), base)
+    return _in_base(-jnp.sum(jnp.where(p < 0, jnp.nan, p) * log_q, axis=-1), base)
 
 
 def l1_penalty(params: Params) -> Float[Array, ""]:
