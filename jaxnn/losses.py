@@ -4,7 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import entr, rel_entr
+from jax.scipy.special import entr
 from jaxtyping import Array, Float, Integer
 
 from jaxnn.types import Params
@@ -14,7 +14,7 @@ def squared_error(
     outputs: Float[Array, "*batch outputs"], targets: Float[Array, "*batch outputs"]
 ) -> Float[Array, "*batch"]:
     """‖y - yᵗ‖² over the last axis (deck, page 13). Its gradient is 2(y - yᵗ): the deck's Δ belongs to half of it."""
-    _require_same_shape("squared_error", outputs=outputs, targets=targets)
+    outputs, targets = _floats("squared_error", outputs=outputs, targets=targets)
     return jnp.sum((outputs - targets) ** 2, axis=-1)
 
 
@@ -26,74 +26,102 @@ def softmax_cross_entropy(
 
     `targets` are integer labels or distributions over the classes. An integer label outside 0 ... classes - 1 gives
     NaN, and a gradient of NaN. The largest logit is subtracted first, so that every dtype keeps its precision at logits
-    of ±1e4.
+    of ±1e4, and log1p keeps the digits of a loss near 0.
     """
-    log_probs = jax.nn.log_softmax(logits)
+    function, targets = "softmax_cross_entropy", _array(targets)
     if not jnp.issubdtype(targets.dtype, jnp.integer):
-        _require_same_shape("softmax_cross_entropy", logits=logits, targets=targets, hint="; or give integer labels")
-        return jnp.sum(-_times(targets, log_probs), axis=-1)
+        logits, targets = _floats(function, logits=logits, targets=targets, hint="; or give integer labels")
+        return jnp.sum(-_times(targets, _log_softmax(logits)), axis=-1)
+    (logits,) = _floats(function, logits=logits)
     if targets.shape != logits.shape[:-1]:
         raise ValueError(
-            f"softmax_cross_entropy: logits of shape {logits.shape} need integer labels of shape {logits.shape[:-1]}, "
+            f"{function}: logits of shape {logits.shape} need integer labels of shape {logits.shape[:-1]}, "
             f"not {targets.shape}"
         )
-    labels = jnp.clip(targets.astype(jnp.int32), 0, logits.shape[-1] - 1)
+    log_probs = _log_softmax(logits)
+    labels = targets.astype(jnp.int32).clip(0, logits.shape[-1] - 1)
     chosen = labels[..., None] == jnp.arange(logits.shape[-1])
-    known = jnp.where(labels == targets, 1, jnp.nan).astype(logits.dtype)
-    return -jnp.sum(jnp.where(chosen, log_probs, 0), axis=-1) * known
+    known = jnp.where(labels == targets, 1, jnp.nan).astype(log_probs.dtype)
+    return jnp.sum(jnp.where(chosen, -log_probs, 0), axis=-1) * known
 
 
 def sigmoid_cross_entropy(logits: Float[Array, "*batch"], targets: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
     """-t log σ(z) - (1 - t) log(1 - σ(z)) in nats (deck, page 5), one value per logit; `targets` lie in [0, 1]."""
-    _require_same_shape("sigmoid_cross_entropy", logits=logits, targets=targets)
+    logits, targets = _floats("sigmoid_cross_entropy", logits=logits, targets=targets)
     return _times(targets, jax.nn.softplus(-logits)) + _times(1 - targets, jax.nn.softplus(logits))
 
 
 def entropy(probs: Float[Array, "*batch outcomes"], *, base: int | float | None = None) -> Float[Array, "*batch"]:
-    """H(p) = -Σ p log p with 0 log 0 = 0 (deck, page 14), in nats, or in bits with `base=2`."""
-    return _in_base(jnp.sum(entr(probs), axis=-1), base)
+    """H(p) = -Σ p log p with 0 log 0 = 0 (deck, page 14), in nats, or in bits with `base=2`.
+
+    NaN where p < 0. The gradient is inf at p = 0.
+    """
+    (probs,) = _floats("entropy", probs=probs)
+    return _in_base(jnp.sum(jnp.where(probs < 0, jnp.nan, entr(probs)), axis=-1), base)
 
 
 def kl_divergence(
     p: Float[Array, "*batch outcomes"], q: Float[Array, "*batch outcomes"], *, base: int | float | None = None
 ) -> Float[Array, "*batch"]:
-    """KL(p‖q) = Σ p log(p/q) (deck, page 14): 0 log 0 = 0, and inf where q = 0 < p. Nats, or bits with `base=2`."""
-    _require_same_shape("kl_divergence", p=p, q=q)
-    return _in_base(jnp.sum(rel_entr(p, q), axis=-1), base)
+    """KL(p‖q) = Σ p log(p/q) (deck, page 14). Nats, or bits with `base=2`.
+
+    inf where q = 0 < p, with the gradient -p/q = -inf; NaN where p or q is below 0. An outcome with p = 0 adds nothing,
+    to the gradient neither.
+    """
+    p, q = _floats("kl_divergence", p=p, q=q)
+    nothing = (p == 0) & (q >= 0)
+    p, q = jnp.where(nothing, 1, p), jnp.where(nothing, 1, q)  # 1 log(1/1) is 0
+    return _in_base(jnp.sum(p * jnp.log(p) - p * jnp.log(q), axis=-1), base)
 
 
 def cross_entropy(
     p: Float[Array, "*batch outcomes"], q: Float[Array, "*batch outcomes"], *, base: int | float | None = None
 ) -> Float[Array, "*batch"]:
-    """H(p, q) = -Σ p log q = KL(p‖q) + H(p) (deck, page 14), inf where q = 0 < p. Nats, or bits with `base=2`.
+    """H(p, q) = -Σ p log q = KL(p‖q) + H(p) (deck, page 14). Nats, or bits with `base=2`.
 
-    From logits, `softmax_cross_entropy` is the precise way.
+    inf where q = 0 < p, NaN where p or q is below 0. From logits, `softmax_cross_entropy` is the precise way.
     """
-    _require_same_shape("cross_entropy", p=p, q=q)
+    p, q = _floats("cross_entropy", p=p, q=q)
     log_q = jnp.log(jnp.where((p == 0) & (q == 0), 1, q))
-    return _in_base(-jnp.sum(_times(p, log_q), axis=-1), base)
+    return _in_base(-jnp.sum(jnp.where(p < 0, jnp.nan, p) * log_q, axis=-1), base)
 
 
 def l1_penalty(params: Params) -> Float[Array, ""]:
-    """Σ |w| over the weights of one net, as `is_weight` knows them: biases and scales are free."""
-    return jnp.asarray(sum((jnp.sum(jnp.abs(weight)) for weight in _weights(params)), start=0.0))
+    """Σ |w| over the weights, those that `is_weight` names. Its gradient is sign(w), 0 at 0."""
+    return jnp.asarray(sum((jnp.sum(weight * jnp.sign(weight)) for weight in _weights(params)), start=0.0))
 
 
 def l2_penalty(params: Params) -> Float[Array, ""]:
-    """Σ w² over the weights of one net, as in `l1_penalty`. Its gradient is 2w."""
+    """Σ w² over the weights, as in `l1_penalty`. Its gradient is 2w."""
     return jnp.asarray(sum((jnp.sum(weight**2) for weight in _weights(params)), start=0.0))
 
 
-def is_weight(leaf: Array) -> bool:
-    """Whether penalties and weight decay act on this leaf of the params of one net: it has two axes or more.
+def is_weight(path: tuple, leaf: Array) -> bool:
+    """Whether penalties and weight decay act on this leaf of the params, for `jax.tree.map_with_path`.
 
-    So have the biases of Flax's DenseGeneral and ConvLocal: they count as weights.
+    It has two axes or more and is called neither "bias" nor "scale", as in jaxnn and in Flax: those stay free in params
+    stacked over seeds too. Params of other names must be those of one net.
     """
-    return leaf.ndim >= 2
+    name = jax.tree_util.keystr(path[-1:], simple=True)
+    return leaf.ndim >= 2 and name not in ("bias", "scale")
 
 
 def _weights(params):
-    return [leaf for leaf in jax.tree.leaves(params) if is_weight(leaf)]
+    return [leaf for path, leaf in jax.tree.leaves_with_path(params) if is_weight(path, leaf)]
+
+
+@jax.custom_jvp
+def _log_softmax(logits):
+    """log softmax(z) = z - max z - log1p(Σ exp(z - max z) over all but one of the largest)."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    largest = shifted == 0
+    others = jnp.sum(jnp.where(largest, 0, jnp.exp(shifted)), axis=-1, keepdims=True)
+    return shifted - jnp.log1p(others + (jnp.sum(largest, axis=-1, keepdims=True) - 1))
+
+
+@_log_softmax.defjvp
+def _log_softmax_jvp(primals, tangents):
+    return _log_softmax(*primals), jax.jvp(jax.nn.log_softmax, primals, tangents)[1]
 
 
 def _times(factor, value):
@@ -105,10 +133,16 @@ def _in_base(nats, base):
     return nats if base is None else nats / math.log(base)
 
 
-def _require_same_shape(function, hint="", **arrays):
-    (first, first_shape), (second, second_shape) = ((name, array.shape) for name, array in arrays.items())
-    if first_shape != second_shape:
-        raise ValueError(
-            f"{function}: {first} of shape {first_shape} and {second} of shape {second_shape} "
-            f"must have the same shape{hint}"
-        )
+def _array(array):
+    """A list as JAX's array; NumPy's stays, for JAX would cut its integers to 32 bits."""
+    return array if hasattr(array, "dtype") else jnp.asarray(array)
+
+
+def _floats(function, hint="", **arrays):
+    """The arrays, which must have one shape, as floats: small integers would wrap around."""
+    arrays = {name: _array(array) for name, array in arrays.items()}
+    if len({array.shape for array in arrays.values()}) > 1:
+        both = " and ".join(f"{name} of shape {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"{function}: {both} must have the same shape{hint}")
+    dtype = jnp.result_type(*arrays.values(), float)
+    return [x if jnp.issubdtype(x.dtype, jnp.floating) else jnp.asarray(x, dtype) for x in arrays.values()]

@@ -4,38 +4,42 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int, Integer
 
 
-def accuracy(logits: Float[ArrayLike, "examples classes"], labels: Int[ArrayLike, " examples"]) -> Float[Array, ""]:
+def accuracy(logits: Float[ArrayLike, "examples classes"], labels: Integer[ArrayLike, " examples"]) -> Float[Array, ""]:
     """The share of examples, 0 to 1, whose largest logit is that of their label; the first of equal logits counts.
 
     Of a single logit per example, [examples, 1], as a logistic model gives it, above 0 means class 1, else class 0.
+    NaN where a logit is NaN, or without examples. In float32, or in float64 if the logits are.
     """
-    if jnp.shape(logits)[:-1] != jnp.shape(labels):
+    logits, labels = jnp.asarray(logits), _labels("accuracy", "labels", labels)
+    if logits.shape[:-1] != labels.shape:
         raise ValueError(
-            f"accuracy: logits of shape {jnp.shape(logits)} need labels of shape {jnp.shape(logits)[:-1]}, "
-            f"not {jnp.shape(labels)}"
+            f"accuracy: logits of shape {logits.shape} need labels of shape {logits.shape[:-1]}, not {labels.shape}"
         )
-    logits = jnp.asarray(logits)
     predictions = logits[..., 0] > 0 if logits.shape[-1] == 1 else jnp.argmax(logits, axis=-1)
-    return jnp.mean(predictions == labels)
+    right = jnp.mean(predictions == labels, dtype=jnp.promote_types(logits.dtype, jnp.float32))
+    return jnp.where(jnp.isnan(logits).any(), jnp.nan, right)
 
 
 def accuracies(
-    logits: Float[ArrayLike, "nets examples classes"], labels: Int[ArrayLike, " examples"]
+    logits: Float[ArrayLike, "nets examples classes"], labels: Integer[ArrayLike, " examples"]
 ) -> Float[Array, " nets"]:
     """The `accuracy` of each of several nets on the same examples."""
-    return jax.vmap(accuracy, (0, None))(jnp.asarray(logits), jnp.asarray(labels))
+    return jax.vmap(lambda net: accuracy(net, labels))(jnp.asarray(logits))
 
 
 def confusion_matrix(
-    labels: Int[ArrayLike, " examples"], predictions: Int[ArrayLike, " examples"], *, num_classes: int
+    labels: Integer[ArrayLike, " examples"], predictions: Integer[ArrayLike, " examples"], *, num_classes: int
 ) -> Int[Array, "classes classes"]:
     """Counts of examples by label (row) and prediction (column); whatever lies outside the classes is not counted."""
-    if jnp.shape(labels) != jnp.shape(predictions):
+    labels = _labels("confusion_matrix", "labels", labels)
+    predictions = _labels("confusion_matrix", "predictions", predictions)
+    if labels.shape != predictions.shape:
         raise ValueError(
-            f"confusion_matrix: labels of shape {jnp.shape(labels)} and predictions of shape {jnp.shape(predictions)} "
+            f"confusion_matrix: labels of shape {labels.shape} and predictions of shape {predictions.shape} "
             "must have the same shape"
         )
     counts = jnp.zeros((num_classes, num_classes), int)
@@ -50,9 +54,9 @@ class Scores(NamedTuple):
     f1: Float[Array, " classes"]
 
 
-def precision_recall_f1(matrix: Int[ArrayLike, "classes classes"]) -> Scores:
+def precision_recall_f1(matrix: Integer[ArrayLike, "classes classes"]) -> Scores:
     """From a `confusion_matrix`: precision TP/(TP+FP), recall TP/(TP+FN), F1 = 2TP/(2TP+FP+FN); 0 where that is 0/0."""
-    matrix = jnp.asarray(matrix)
+    matrix = jnp.asarray(matrix, float)  # in which sums of small integers do not wrap around
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"precision_recall_f1: needs a confusion matrix [classes, classes], not {matrix.shape}")
     right, predicted, actual = jnp.diagonal(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
@@ -71,9 +75,25 @@ def r2(
     At most 1; below 0 where the mean would be better; NaN or -inf where the targets do not vary. (Of several outputs,
     scikit-learn's `variance_weighted`.)
     """
-    outputs, targets = jnp.asarray(outputs), jnp.asarray(targets)
+    outputs, targets = _floats(outputs), _floats(targets)
     if outputs.shape != targets.shape or outputs.ndim != 2:
         raise ValueError(
             f"r2: needs outputs and targets [examples, outputs] of one shape, not {outputs.shape} and {targets.shape}"
         )
-    return 1 - jnp.sum((targets - outputs) ** 2) / jnp.sum((targets - targets.mean(axis=0)) ** 2)
+    varies = (targets != targets[:1]).any(axis=0)  # else the difference from the mean is its rounding
+    spread = jnp.where(varies, targets - targets.mean(axis=0), 0)
+    return 1 - jnp.sum((targets - outputs) ** 2) / jnp.sum(spread**2)
+
+
+def _floats(array):
+    """As floats: small integers would wrap around."""
+    return jnp.asarray(array, jnp.result_type(jnp.asarray(array), float))
+
+
+def _labels(function, name, labels):
+    """As int32, with -1 for what does not fit: JAX would make NumPy's 2**32 class 0, and take bools for masks."""
+    labels = labels if hasattr(labels, "dtype") else np.asarray(labels)
+    if not (jnp.issubdtype(labels.dtype, jnp.integer) or labels.dtype == bool):
+        raise ValueError(f"{function}: {name} must be integers 0, 1 ..., one per example, not {labels.dtype}")
+    small = labels.astype(jnp.int32)
+    return jnp.where(small == labels, small, -1)

@@ -41,7 +41,9 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adagrad": optax.adagrad,
     "rmsprop": optax.rmsprop,
     "adam": optax.adam,
-    "adamw": functools.partial(optax.adamw, weight_decay=0.01, mask=functools.partial(jax.tree.map, is_weight)),
+    "adamw": functools.partial(
+        optax.adamw, weight_decay=0.01, mask=functools.partial(jax.tree.map_with_path, is_weight)
+    ),
     "muon": optax.contrib.muon,
 }
 """Optimizers by name (deck, pages 12 and 20), as functions of the learning rate or of its schedule.

@@ -115,3 +115,50 @@ def test_a_training_by_hand_is_the_training_by_jax_grad(x64):
     hand, grad = (jax.lax.scan(step, params, length=500)[0] for step in (step_by_hand, step_by_grad))
     assert_equal(hand, grad)
     assert max(jnp.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (hand, params)), strict=True)) > 0.1
+
+
+def test_labels_outside_the_classes_give_nan(as_users_see_it):
+    gradient = backprop.softmax_cross_entropy_gradient(jnp.zeros((4, 2)), np.array([-1, 2, 2**32, 1]))
+    np.testing.assert_array_equal(gradient, [[np.nan] * 2] * 3 + [[0.5, -0.5]])
+
+
+PARAMS = [{"weight": np.ones((4, 5)), "bias": np.ones(5)}, {"weight": np.ones((5, 1)), "bias": np.ones(1)}]
+LAYERS = [
+    backprop.Layer(np.ones((7, 4)), np.ones((7, 5)), TANH),
+    backprop.Layer(np.ones((7, 5)), np.ones((7, 1)), TANH),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: backprop.forward(PARAMS, np.ones(4), activation=TANH), r"\[batch, inputs\], not of shape \(4,\)"),
+        (
+            lambda: backprop.squared_error_gradient(np.ones((7, 1)), np.ones(7)),
+            r"targets must have shape \(7, 1\), not \(7,\)",
+        ),
+        (
+            lambda: backprop.softmax_cross_entropy_gradient(np.ones((7, 3)), np.ones((7, 1), int)),
+            r"labels must have shape \(7,\), not \(7, 1\)",
+        ),
+        (
+            lambda: backprop.deltas(PARAMS, LAYERS, np.ones(7)),
+            r"output_gradient must have shape \(7, 1\), not \(7,\)",
+        ),
+        (
+            lambda: backprop.deltas([PARAMS[0], {"weight": np.ones((1, 1))}], LAYERS, np.ones((7, 1))),
+            r"hidden layer must have shape \(7, 5\), not \(7, 1\)",
+        ),
+        (
+            lambda: backprop.gradients(LAYERS, [np.ones((7, 5)), np.ones((7, 3))]),
+            r"delta of a layer must have shape \(7, 1\), not \(7, 3\)",
+        ),
+        (
+            lambda: backprop.update(PARAMS[:1], [{"weight": np.ones((4, 1)), "bias": np.ones(5)}], learning_rate=0.1),
+            r"gradient of a weight must have shape \(4, 5\), not \(4, 1\)",
+        ),
+    ],
+)
+def test_refuses_other_shapes(as_users_see_it, call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,3 +1,4 @@
+import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,6 +63,13 @@ def test_a_class_that_cannot_be_costs_nothing_where_it_is_not():
         assert np.isfinite(gradient).all()
 
 
+def test_softmax_cross_entropy_keeps_the_digits_of_a_loss_near_0():
+    logits = jnp.array([[40.0, 0, 0], [20, 0, -jnp.inf], [0, 0, 0], [-1e30, 1e30, 0]])
+    expected = [2 * np.exp(-40), np.exp(-20), np.log(3), 2e30]
+    for targets in (jnp.zeros(4, int), jax.nn.one_hot(jnp.zeros(4, int), 3)):
+        np.testing.assert_allclose(losses.softmax_cross_entropy(logits, targets), expected, rtol=1e-6)
+
+
 def test_labels_outside_the_classes_give_nan():
     labels = jnp.array([-1, 0, 2, 3])
     values, gradient = jax.jit(jax.vmap(jax.value_and_grad(losses.softmax_cross_entropy)))(jnp.zeros((4, 3)), labels)
@@ -73,6 +81,12 @@ def test_labels_of_few_bits_name_the_same_classes():
     logits, labels = jnp.asarray(RNG.normal(size=(3, 300)), jnp.float32), np.array([0, 44, 250])
     values = losses.softmax_cross_entropy(logits, jnp.array(labels, jnp.uint8))
     np.testing.assert_array_equal(values, losses.softmax_cross_entropy(logits, jnp.array(labels)))
+
+
+def test_nothing_wraps_around_and_lists_are_arrays(as_users_see_it):
+    assert losses.squared_error([[100, 1]], jnp.array([[-100, 1]], jnp.int8)) == 40_000
+    values = losses.softmax_cross_entropy([[0, 1], [0, 1]], np.array([2**32, 0]))
+    np.testing.assert_allclose(values, [np.nan, np.log1p(np.e)], rtol=1e-6)
 
 
 def test_gradients_with_respect_to_targets_of_0_and_1(x64):
@@ -122,6 +136,13 @@ def test_information_at_the_limits():
     np.testing.assert_allclose(losses.kl_divergence(certain, fair), np.log(2), rtol=1e-6)
     zero = jnp.zeros(2)
     assert losses.kl_divergence(zero, zero) == 0
+    slopes = jax.grad(losses.kl_divergence, argnums=(0, 1))(jnp.array([0.5, 0.5, 0, 0]), jnp.array([1.0, 0, 0, 0.5]))
+    np.testing.assert_allclose(slopes, [[np.log(0.5) + 1, np.inf, 0, 0], [-0.5, -np.inf, 0, 0]], rtol=1e-6)
+    negative = jnp.array([-0.5, 1.5])
+    assert jnp.isnan(losses.entropy(negative))
+    for measure in (losses.kl_divergence, losses.cross_entropy):
+        assert jnp.isnan(measure(negative, fair))
+        assert jnp.isnan(measure(fair, negative))
 
 
 def test_penalties_count_weights_and_leave_biases_free():
@@ -134,6 +155,20 @@ def test_penalties_count_weights_and_leave_biases_free():
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
     assert losses.l1_penalty(half).dtype == losses.l2_penalty(half).dtype == jnp.bfloat16
     assert losses.l2_penalty({"bias": jnp.ones(3)}) == 0
+
+
+def test_the_l1_penalty_leaves_weights_of_0_where_they_are():
+    params = {"weight": jnp.array([[2.0, 0.0, -0.0, -3.0]])}
+    np.testing.assert_array_equal(jax.grad(losses.l1_penalty)(params)["weight"], [[1, 0, 0, -1]])
+
+
+def test_the_weights_of_many_nets_are_those_of_one():
+    layers = [flax.linen.Embed(5, 4), flax.linen.DenseGeneral((2, 3)), flax.linen.GroupNorm(1)]
+    params = jax.eval_shape(flax.linen.Sequential(layers).init, jax.random.key(0), jnp.zeros((2, 3), int))
+    for seeds in ((), (7,)):
+        tree = jax.tree.map(lambda leaf, seeds=seeds: jnp.zeros(seeds + leaf.shape), params)
+        free = [path[-1].key for path, leaf in jax.tree.leaves_with_path(tree) if not losses.is_weight(path, leaf)]
+        assert free == ["bias", "bias", "scale"]
 
 
 def test_gradients_and_transformations(x64):

@@ -16,6 +16,26 @@ def test_accuracy_is_scikit_learns():
     assert metrics.accuracy(jnp.array([[2.0], [-1.0], [0.5], [0.0]]), jnp.array([1, 0, 0, 0])) == 0.75
 
 
+def test_accuracy_hides_no_nan_and_wraps_no_label():
+    for logits in ([[np.nan, 1], [0, 1]], [[np.nan], [1]]):
+        assert jnp.isnan(metrics.accuracy(jnp.array(logits, jnp.float32), jnp.array([0, 1])))
+    assert metrics.accuracy(LOGITS[:2], LOGITS[:2].argmax(1) + np.array([0, 2**32])) == 0.5
+
+
+def test_accuracy_is_float32_or_wider(x64):
+    for dtype, expected in ((jnp.bfloat16, jnp.float32), (jnp.float32, jnp.float32), (jnp.float64, jnp.float64)):
+        assert metrics.accuracy(jnp.zeros((3, 2), dtype), jnp.array([0, 1, 1])).dtype == expected
+
+
+def test_metrics_take_lists_bools_and_small_integers(as_users_see_it):
+    assert metrics.accuracy([[0.0, 1.0], [2.0, 1.0]], [1, 1]) == 0.5
+    ours = metrics.confusion_matrix([False, True], np.array([True, False]), num_classes=2)
+    np.testing.assert_array_equal(ours, [[0, 1], [1, 0]])
+    scores = metrics.precision_recall_f1(jnp.full((2, 2), 100, jnp.int8))
+    np.testing.assert_array_equal(scores, np.full((3, 2), 0.5))
+    assert metrics.r2(np.array([[0], [200]], np.uint8), np.array([[10], [20]], np.uint8)) == -649
+
+
 def test_accuracies_are_those_of_each_net():
     logits = RNG.normal(size=(3, 50, 4)).astype(np.float32)
     expected = [metrics.accuracy(net, LABELS) for net in logits]
@@ -48,6 +68,9 @@ def test_r2_is_scikit_learns(x64):
     several = 1 - ((targets - outputs) ** 2).sum() / ((targets - targets.mean(axis=0)) ** 2).sum()
     np.testing.assert_allclose(metrics.r2(outputs, targets), several, atol=1e-12)
     assert metrics.r2(targets, targets) == 1
+    constant = np.full((3, 1), 0.1)  # whose mean is not exactly 0.1
+    assert jnp.isnan(metrics.r2(constant, constant))
+    assert metrics.r2(constant + 1, constant) == -np.inf
 
 
 @pytest.mark.parametrize(
@@ -57,6 +80,10 @@ def test_r2_is_scikit_learns(x64):
         (
             lambda: metrics.confusion_matrix(jnp.zeros((5, 1), int), jnp.zeros(5, int), num_classes=2),
             r"\(5, 1\) and predictions of shape \(5,\)",
+        ),
+        (
+            lambda: metrics.confusion_matrix(np.zeros(5), np.zeros(5, int), num_classes=2),
+            "labels must be integers .*, not float64",
         ),
         (lambda: metrics.precision_recall_f1(jnp.zeros((2, 3), int)), r"confusion matrix .*not \(2, 3\)"),
         (lambda: metrics.r2(jnp.zeros(3), jnp.zeros(3)), r"\[examples, outputs\] .*not \(3,\) and \(3,\)"),
