@@ -1,20 +1,28 @@
 """Random changes of images that keep their label. Pixels that come in from outside the image are 0."""
 
+import math
+from numbers import Integral
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.ndimage import map_coordinates
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, ArrayLike, Float, Num
 
 from jaxnn.types import PRNGKey
 
 
 def random_shift(
-    images: Num[Array, "batch height width channels"], key: PRNGKey, *, max_pixels: int
+    images: Num[ArrayLike, "batch height width channels"], key: PRNGKey, *, max_pixels: int
 ) -> Num[Array, "batch height width channels"]:
-    """Each image moved by up to `max_pixels` whole pixels along each axis, all shifts equally likely."""
-    if max_pixels < 0:
-        raise ValueError(f"random_shift: max_pixels must be 0 or more, not {max_pixels}")
+    """Each image moved by up to `max_pixels` whole pixels along each axis, all shifts equally likely.
+
+    `max_pixels` is smaller than the images, so that a part of each stays.
+    """
+    images = _checked("random_shift", images)
+    if not isinstance(max_pixels, Integral) or not 0 <= max_pixels < min(images.shape[1:3]):
+        limits = f"0 ... {min(images.shape[1:3]) - 1} for images of shape {images.shape}"
+        raise ValueError(f"random_shift: max_pixels must be a whole number in {limits}, not {max_pixels}")
     if max_pixels == 0:
         return images
     margin = (max_pixels, max_pixels)
@@ -28,14 +36,15 @@ def random_shift(
 
 
 def random_rotation(
-    images: Num[Array, "batch height width channels"], key: PRNGKey, *, max_degrees: float
+    images: Num[ArrayLike, "batch height width channels"], key: PRNGKey, *, max_degrees: float
 ) -> Num[Array, "batch height width channels"]:
     """Each image turned about its centre by an angle uniform in ±`max_degrees`, with linear interpolation.
 
     Integer pixels become float32, since what lies between two of them is no integer.
     """
-    if max_degrees < 0:
-        raise ValueError(f"random_rotation: max_degrees must be 0 or more, not {max_degrees}")
+    images = _checked("random_rotation", images)
+    if not 0 <= max_degrees < math.inf:
+        raise ValueError(f"random_rotation: max_degrees must be 0 or more, and finite, not {max_degrees}")
     if max_degrees == 0:
         return images
     if not jnp.issubdtype(images.dtype, jnp.floating):
@@ -50,3 +59,10 @@ def random_rotation(
         return jax.vmap(lambda channel: map_coordinates(channel, [rows, columns], order=1), -1, -1)(image)
 
     return jax.vmap(rotate)(images, angles)
+
+
+def _checked(function, images):
+    images = jnp.asarray(images)
+    if images.ndim != 4:
+        raise ValueError(f"{function}: images are [batch, height, width, channels], not of shape {images.shape}")
+    return images

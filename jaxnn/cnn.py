@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, ArrayLike, Float, Num
 
 from jaxnn import ops
 from jaxnn.models import Model
@@ -67,9 +67,19 @@ class CNN(nn.Module):
     batch_norm: bool = True
     dropout: float = 0.0
 
+    def __post_init__(self):
+        sizes = [*self.channels, *self.kernel_sizes, self.hidden_size, self.num_classes]
+        if len(self.channels) != len(self.kernel_sizes):
+            raise ValueError(f"CNN: {len(self.channels)} channels need as many kernel_sizes, not {self.kernel_sizes}")
+        if min(sizes) < 1:
+            raise ValueError(f"CNN: channels, kernel_sizes and sizes of layers must be 1 or more, not {sizes}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"CNN: dropout must be in [0, 1), not {self.dropout}")
+        super().__post_init__()
+
     @nn.compact
     def __call__(
-        self, images: Num[Array, "batch height width channels"], *, train: bool
+        self, images: Num[ArrayLike, "batch height width channels"], *, train: bool
     ) -> Float[Array, "batch classes"]:
         """The logits."""
 
@@ -79,10 +89,12 @@ class CNN(nn.Module):
             return nn.BatchNorm(use_running_average=not train, momentum=0.9, use_fast_variance=False)(x)
 
         x = jnp.asarray(images) / 255
+        if x.ndim != 4:
+            raise ValueError(f"CNN: images are [batch, height, width, channels], not of shape {x.shape}")
         for channels, size in zip(self.channels, self.kernel_sizes, strict=True):
             x = Conv(channels, (size, size), padding="VALID", use_bias=not self.batch_norm)(x)
             x = nn.relu(normalise(ops.max_pool(x)))
-        x = x.reshape(x.shape[0], -1)
+        x = jax.lax.collapse(x, 1)
         x = nn.relu(normalise(nn.Dense(self.hidden_size, use_bias=not self.batch_norm)(x)))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes)(x)

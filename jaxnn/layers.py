@@ -1,8 +1,10 @@
 """Layers: `init_<layer>` draws the parameters, `<layer>` applies them."""
 
+import math
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, ArrayLike, Float, Num
 
 from jaxnn.types import Params, PRNGKey, State
 
@@ -13,21 +15,36 @@ def init_dense(
     key: PRNGKey, num_inputs: int, num_outputs: int, *, weight_init=glorot_uniform, dtype=jnp.float32
 ) -> Params:
     """Parameters of `dense`: `weight` [num_inputs, num_outputs] from `weight_init(key, shape, dtype)`, `bias` zero."""
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(f"init_dense: parameters cannot be {jnp.dtype(dtype)}: make the inputs floats, and scale them")
+    _check_init("init_dense", dtype, num_inputs, num_outputs)
     return {
         "weight": weight_init(key, (num_inputs, num_outputs), dtype),
         "bias": jnp.zeros(num_outputs, dtype),
     }
 
 
+def _check_init(layer, dtype, *sizes):
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"{layer}: parameters cannot be {jnp.dtype(dtype)}: make the inputs floats, and scale them")
+    if min(sizes) < 1:
+        raise ValueError(f"{layer}: a layer has 1 input and 1 output or more, not sizes {sizes}")
+
+
 def dense(params: Params, inputs: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
     """A row of linear neurons: y = xW + b, the deck's wᵀx + b (page 3) for several outputs; y = xW without a `bias`."""
-    num_inputs = params["weight"].shape[0]
-    if inputs.shape[-1] != num_inputs:
-        raise ValueError(f"dense: the weight takes {num_inputs} inputs but the inputs have shape {inputs.shape}")
-    outputs = _product(inputs, params["weight"])
-    return outputs + params["bias"] if "bias" in params else outputs
+    weight, bias = params["weight"], params.get("bias")
+    _check_dense(weight, bias, inputs)
+    outputs = _product(inputs, weight)
+    return outputs if bias is None else outputs + bias
+
+
+def _check_dense(weight, bias, inputs):
+    if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[1:]):
+        shapes = f"{weight.shape} and {None if bias is None else bias.shape}"
+        raise ValueError(f"dense: weight [inputs, outputs] and bias [outputs] cannot have the shapes {shapes}")
+    if inputs.shape[-1:] != weight.shape[:1]:
+        raise ValueError(f"dense: the weight takes {weight.shape[0]} inputs but the inputs have shape {inputs.shape}")
+    if not jnp.issubdtype(jnp.result_type(inputs, weight), jnp.inexact):
+        raise ValueError(f"dense: products of {inputs.dtype} and {weight.dtype} may overflow: make the weight floats")
 
 
 def _product(inputs, weight):
@@ -43,29 +60,47 @@ def _product(inputs, weight):
 
 def init_batch_norm(num_features: int, *, dtype=jnp.float32) -> tuple[Params, State]:
     """Of `batch_norm`: the parameters `scale` 1 and `bias` 0, and as state the running `mean` 0 and `var` 1."""
+    _check_init("init_batch_norm", dtype, num_features)
     zero, one = jnp.zeros(num_features, dtype), jnp.ones(num_features, dtype)
     return {"scale": one, "bias": zero}, {"mean": zero, "var": one}
 
 
 def batch_norm(
-    params: Params, state: State, inputs: Float[Array, "batch features"], *, training: bool, momentum: float = 0.9
-) -> tuple[Float[Array, "batch features"], State]:
-    """y = scale · (x - mean) / √(var + 1e-5) + bias, feature by feature (deck, page 20; Ioffe & Szegedy, 2015).
+    params: Params,
+    state: State,
+    inputs: Float[Array, "*batch features"],
+    *,
+    training: bool,
+    momentum: float = 0.9,
+    eps: float = 1e-5,
+) -> tuple[Float[Array, "*batch features"], State]:
+    """y = scale · (x - mean) / √(var + eps) + bias, feature by feature (deck, page 20; Ioffe & Szegedy, 2015).
 
-    In training, mean and variance (divided by the number of examples) are those of the batch, and the running ones of
-    the state become `momentum` of what they were and 1 - `momentum` of them; else they are the running ones.
+    Features lie along the last axis, as the channels of images do. In training, mean and variance (divided by the
+    number of values) are those over all other axes, and the running ones of the state become `momentum` of what they
+    were and 1 - `momentum` of them; else they are the running ones.
     """
-    if not training:
-        mean, var = state["mean"], state["var"]
-    elif inputs.shape[0] < 2:
-        raise ValueError(f"batch_norm: training needs 2 examples or more in a batch, not {inputs.shape[0]}")
-    else:
-        mean, var = inputs.mean(axis=0), inputs.var(axis=0)
+    _check_batch_norm(params, inputs, training, momentum, eps)
+    if training:
+        axes = tuple(range(inputs.ndim - 1))
+        mean, var = inputs.mean(axes), inputs.var(axes)
         state = {
             "mean": momentum * state["mean"] + (1 - momentum) * mean,
             "var": momentum * state["var"] + (1 - momentum) * var,
         }
-    return params["scale"] * (inputs - mean) * jax.lax.rsqrt(var + 1e-5) + params["bias"], state
+    else:
+        mean, var = state["mean"], state["var"]
+    return params["scale"] * (inputs - mean) * jax.lax.rsqrt(var + eps) + params["bias"], state
+
+
+def _check_batch_norm(params, inputs, training, momentum, eps):
+    if inputs.shape[-1:] != params["scale"].shape:
+        features = params["scale"].size
+        raise ValueError(f"batch_norm: {features} features need inputs [..., {features}], not of shape {inputs.shape}")
+    if training and math.prod(inputs.shape[:-1]) < 2:
+        raise ValueError(f"batch_norm: training needs 2 values or more of each feature, not inputs {inputs.shape}")
+    if not (0 <= momentum <= 1 and eps >= 0):
+        raise ValueError(f"batch_norm: momentum must be in [0, 1] and eps 0 or more, not {momentum} and {eps}")
 
 
 def dropout(inputs: Float[Array, "batch ..."], key: PRNGKey, *, rate: float) -> Float[Array, "batch ..."]:
@@ -81,6 +116,9 @@ def dropout(inputs: Float[Array, "batch ..."], key: PRNGKey, *, rate: float) -> 
     return jnp.where(kept, inputs / (1 - rate), 0)
 
 
-def flatten_pixels(images: Num[Array, "batch height width channels"]) -> Float[Array, "batch pixels"]:
+def flatten_pixels(images: Num[ArrayLike, "batch height width channels"]) -> Float[Array, "batch pixels"]:
     """Images of pixels 0 ... 255 as rows of numbers in 0 ... 1, such as a fully connected net takes."""
-    return jnp.asarray(images).reshape(len(images), -1) / 255
+    images = jnp.asarray(images)
+    if images.ndim != 4:
+        raise ValueError(f"flatten_pixels: images are [batch, height, width, channels], not of shape {images.shape}")
+    return jax.lax.collapse(images, 1) / 255

@@ -1,5 +1,6 @@
 """Models as pairs of pure functions over a pytree of parameters."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -44,15 +45,45 @@ def linear(num_outputs: int, *, weight_init=glorot_uniform) -> Model:
     inputs [*batch, features], outputs [*batch, num_outputs]; params {"weight", "bias"}; no state.
     """
 
+    _check_sizes("linear", [num_outputs])
+
     def init(key, inputs):
-        return init_dense(
-            key, inputs.shape[-1], num_outputs, weight_init=weight_init, dtype=jnp.result_type(inputs)
-        ), {}
+        num_inputs, dtype = _features(inputs)
+        return init_dense(key, num_inputs, num_outputs, weight_init=weight_init, dtype=dtype), {}
 
     def apply(params, state, inputs, key=None):
         return dense(params, inputs), state
 
     return Model(init, apply)
+
+
+def _check_sizes(model, sizes):
+    if min(sizes) < 1:
+        raise ValueError(f"{model}: every layer needs at least one neuron, not {sizes}")
+
+
+def _features(inputs):
+    """Number and dtype of the features."""
+    if inputs.ndim == 0:
+        raise ValueError("init: inputs are [*batch, features], not a scalar")
+    return inputs.shape[-1], jnp.result_type(inputs)
+
+
+def _init_hidden(key, num_inputs, size, *, weight_init, batch_norm, dtype):
+    """Parameters and state of a hidden layer, where batch normalisation stands instead of the bias."""
+    params = init_dense(key, num_inputs, size, weight_init=weight_init, dtype=dtype)
+    if not batch_norm:
+        return params, {}
+    norm, state = layers.init_batch_norm(size, dtype=dtype)
+    return {"weight": params["weight"], "batch_norm": norm}, state
+
+
+def _hidden(params, state, inputs, *, activation, training):
+    """y = f(v) of v = xW + b, or of v = xW, normalised."""
+    v = dense(params, inputs)
+    if "batch_norm" in params:
+        v, state = layers.batch_norm(params["batch_norm"], state, v, training=training)
+    return activation(v), state
 
 
 def mlp(
@@ -71,41 +102,32 @@ def mlp(
 
     With `batch_norm`, batch normalisation stands between each hidden W and f, instead of b: hidden layers have
     {"weight", "batch_norm"}, and the state has the statistics of each. With `dropout`, each hidden neuron is dropped in
-    training with that probability. With either, inputs are [batch, features].
+    training with that probability.
     """
-    sizes = [*hidden_sizes, num_outputs]
-    if any(size < 1 for size in sizes):
-        raise ValueError(f"mlp: every layer needs at least one neuron, not {sizes}")
+    _check_sizes("mlp", [*hidden_sizes, num_outputs])
+    if not 0 <= dropout < 1:
+        raise ValueError(f"mlp: dropout must be in [0, 1), not {dropout}")
 
     def init(key, inputs):
-        keys = jax.random.split(key, len(sizes))
-        fan_ins, dtype = [inputs.shape[-1], *hidden_sizes], jnp.result_type(inputs)
-        params = [
-            init_dense(key, fan_in, size, weight_init=weight_init, dtype=dtype)
-            for key, fan_in, size in zip(keys, fan_ins, sizes, strict=True)
+        num_inputs, dtype = _features(inputs)
+        keys, fan_ins = jax.random.split(key, len(hidden_sizes) + 1), [num_inputs, *hidden_sizes]
+        options = {"weight_init": weight_init, "dtype": dtype}
+        hidden = [
+            _init_hidden(key, fan_in, size, batch_norm=batch_norm, **options)
+            for key, fan_in, size in zip(keys, fan_ins, hidden_sizes, strict=False)  # the last are those of the outputs
         ]
-        if not batch_norm:
-            return params, {}
-        state = []
-        for layer, size in zip(params, hidden_sizes, strict=False):  # all but the last
-            del layer["bias"]
-            layer["batch_norm"], statistics = layers.init_batch_norm(size, dtype=dtype)
-            state.append(statistics)
-        return params, state
+        last = init_dense(keys[-1], fan_ins[-1], num_outputs, **options)
+        return [*(params for params, _ in hidden), last], [state for _, state in hidden] if batch_norm else {}
 
     def apply(params, state, inputs, key=None):
         *hidden, last = params
-        new_state = []
-        for number, layer in enumerate(hidden):
-            inputs = dense(layer, inputs)
-            if batch_norm:
-                norm, training = layer["batch_norm"], key is not None
-                inputs, statistics = layers.batch_norm(norm, state[number], inputs, training=training)
-                new_state.append(statistics)
-            inputs = activation(inputs)
+        old, new = state if batch_norm else [{}] * len(hidden), []
+        for number, layer in enumerate(zip(hidden, old, strict=True)):
+            inputs, statistics = _hidden(*layer, inputs, activation=activation, training=key is not None)
+            new.append(statistics)
             if key is not None:
                 inputs = layers.dropout(inputs, jax.random.fold_in(key, number), rate=dropout)
-        return dense(last, inputs), new_state if batch_norm else state
+        return dense(last, inputs), new if batch_norm else state
 
     return Model(init, apply)
 
@@ -126,29 +148,22 @@ def deep_mlp(
     """
     if num_hidden < 1:
         raise ValueError(f"deep_mlp: num_hidden must be 1 or more, not {num_hidden}")
-
-    def init_layer(key, num_inputs, dtype):
-        params = init_dense(key, num_inputs, hidden_size, weight_init=weight_init, dtype=dtype)
-        if not batch_norm:
-            return params, {}
-        norm, state = layers.init_batch_norm(hidden_size, dtype=dtype)
-        return {"weight": params["weight"], "batch_norm": norm}, state
+    _check_sizes("deep_mlp", [hidden_size, num_outputs])
 
     def init(key, inputs):
-        dtype = jnp.result_type(inputs)
+        num_inputs, dtype = _features(inputs)
+        options = {"weight_init": weight_init, "dtype": dtype}
+        init_hidden = functools.partial(_init_hidden, size=hidden_size, batch_norm=batch_norm, **options)
         keys = jax.random.split(key, num_hidden + 1)
-        first, first_state = init_layer(keys[0], inputs.shape[-1], dtype)
-        hidden, state = jax.vmap(lambda key: init_layer(key, hidden_size, dtype))(keys[1:-1])
-        last = init_dense(keys[-1], hidden_size, num_outputs, weight_init=weight_init, dtype=dtype)
+        first, first_state = init_hidden(keys[0], num_inputs)
+        hidden, state = jax.vmap(lambda key: init_hidden(key, hidden_size))(keys[1:-1])
+        last = init_dense(keys[-1], hidden_size, num_outputs, **options)
         return {"first": first, "hidden": hidden, "last": last}, {"first": first_state, "hidden": state}
 
     def apply(params, state, inputs, key=None):
         def layer(inputs, params_and_state):
             params, state = params_and_state
-            v = dense(params, inputs)
-            if batch_norm:
-                v, state = layers.batch_norm(params["batch_norm"], state, v, training=key is not None)
-            return activation(v), state
+            return _hidden(params, state, inputs, activation=activation, training=key is not None)
 
         outputs, first = layer(inputs, (params["first"], state["first"]))
         outputs, hidden = jax.lax.scan(layer, outputs, (params["hidden"], state["hidden"]), length=num_hidden - 1)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 Padding = str | Sequence[tuple[int, int]]
 
@@ -16,36 +16,57 @@ def conv2d(
     inputs: Float[Array, "batch height width in_channels"],
     kernel: Float[Array, "kernel_height kernel_width in_channels_per_group out_channels"],
     *,
-    stride: tuple[int, int] = (1, 1),
+    stride: int | tuple[int, int] = 1,
     padding: Padding = "SAME",
-    dilation: tuple[int, int] = (1, 1),
+    dilation: int | tuple[int, int] = 1,
     groups: int = 1,
     precision: lax.PrecisionLike = None,
 ) -> Float[Array, "batch out_height out_width out_channels"]:
     """The correlation that convolution layers compute: y[i, j] = Σ_st x[i·stride + s, j·stride + t] · kernel[s, t].
 
     The deck's page 19 calls it convolution; the mathematical convolution flips the kernel. `padding` is "SAME",
-    "VALID" or ((top, bottom), (left, right)); `dilation` spreads the kernel's pixels; the channels may fall into
-    `groups` that do not mix. `precision` is that of the products on GPU and TPU, where None follows the setting
-    `jax_default_matmul_precision`.
+    "VALID" or ((top, bottom), (left, right)); `dilation` spreads the kernel's pixels; it and `stride` are one number or
+    one for each axis; the channels may fall into `groups` that do not mix. `precision` is that of the products on GPU
+    and TPU, where None follows the setting `jax_default_matmul_precision`.
 
     Differentiable in reverse mode to every order, and forward over reverse; plain forward mode (`jax.jvp`,
     `jax.jacfwd`) raises TypeError. On CPU, XLA is 15-25 times slower inside `lax.scan` with the gradients that JAX
     makes of a convolution (jax-ml/jax#12868); so they are written here in the one layout in which it stays fast.
     """
     _check_conv2d(inputs, kernel, groups)
-    extent = [(size - 1) * step + 1 for size, step in zip(kernel.shape[:2], dilation, strict=True)]
-    if isinstance(padding, str):
-        padding = lax.padtype_to_pads(inputs.shape[1:3], extent, stride, padding)
-    for size, needed, pads in zip(inputs.shape[1:3], extent, padding, strict=True):
-        if size + sum(pads) < needed:
+    stride, dilation = _pair("conv2d", "stride", stride), _pair("conv2d", "dilation", dilation)
+    height, width = ((size - 1) * step + 1 for size, step in zip(kernel.shape[:2], dilation, strict=True))
+    padding = _pads("conv2d", inputs.shape, (height, width), stride, padding)
+    return _correlate_with_gradients(inputs, kernel, _Settings(stride, padding, dilation, groups, precision))
+
+
+def _pair(function, name, value) -> tuple[int, int]:
+    """`value` for both axes of an image: 2 means (2, 2)."""
+    match value:
+        case int() if value >= 1:
+            return value, value
+        case [int(), int()] if min(value) >= 1:
+            return tuple(value)
+    raise ValueError(f"{function}: {name} must be a whole number of 1 or more, or two of them, not {value!r}")
+
+
+def _pads(function, shape, window, stride, padding) -> tuple[tuple[int, int], tuple[int, int]]:
+    """`padding` of images of that shape as ((top, bottom), (left, right))."""
+    match padding:
+        case str() if padding.upper() in ("SAME", "SAME_LOWER", "VALID"):
+            padding = lax.padtype_to_pads(shape[1:3], window, stride, padding)
+        case [[int(), int()], [int(), int()]]:
+            pass
+        case _:
             raise ValueError(
-                f"conv2d: images of shape {inputs.shape} with padding {tuple(padding)} are smaller than the kernel of "
-                f"shape {kernel.shape} with dilation {tuple(dilation)}"
+                f'{function}: padding must be "SAME", "VALID" or ((top, bottom), (left, right)), not {padding!r}'
             )
     (top, bottom), (left, right) = padding
-    settings = _Settings(tuple(stride), ((top, bottom), (left, right)), tuple(dilation), groups, precision)
-    return _correlate_with_gradients(inputs, kernel, settings)
+    if shape[1] + top + bottom < window[0] or shape[2] + left + right < window[1]:
+        raise ValueError(
+            f"{function}: a window of {window} does not fit into images of shape {shape} with padding {padding}"
+        )
+    return (int(top), int(bottom)), (int(left), int(right))
 
 
 class _Settings(NamedTuple):
@@ -57,6 +78,8 @@ class _Settings(NamedTuple):
 
 
 def _check_conv2d(inputs, kernel, groups):
+    if groups < 1 or 0 in kernel.shape:
+        raise ValueError(f"conv2d: groups must be 1 or more and the kernel not empty, not {groups} and {kernel.shape}")
     if inputs.ndim != 4 or kernel.ndim != 4 or inputs.shape[-1] != kernel.shape[2] * groups:
         per_group = f" in {groups} groups" if groups > 1 else ""
         raise ValueError(
@@ -65,9 +88,9 @@ def _check_conv2d(inputs, kernel, groups):
         )
     if kernel.shape[-1] % groups:
         raise ValueError(f"conv2d: {kernel.shape[-1]} output channels cannot be split into {groups} groups")
-    if inputs.dtype != kernel.dtype:
+    if inputs.dtype != kernel.dtype or not jnp.issubdtype(inputs.dtype, jnp.floating):
         raise ValueError(
-            f"conv2d: inputs of dtype {inputs.dtype} and a kernel of dtype {kernel.dtype}: cast one of them"
+            f"conv2d: inputs of dtype {inputs.dtype} and a kernel of dtype {kernel.dtype}: make both the same float"
         )
 
 
@@ -149,35 +172,73 @@ def _kernel_gradient(inputs, shape, cotangent, settings):
     return gradient.transpose(1, 2, 0, 3)
 
 
-def _strided(array, axis, start, size, stride):
-    return lax.slice_in_dim(array, start, start + (size - 1) * stride + 1, stride, axis)
-
-
 def max_pool(
-    inputs: Float[Array, "batch height width channels"], *, window: tuple[int, int] = (2, 2)
-) -> Float[Array, "batch out_height out_width channels"]:
-    """The largest value of each window; windows do not overlap, and what is left beyond the last whole one drops out.
+    inputs: Num[Array, "batch height width channels"],
+    *,
+    window: int | tuple[int, int] = (2, 2),
+    stride: int | tuple[int, int] | None = None,
+    padding: Padding = "VALID",
+) -> Num[Array, "batch out_height out_width channels"]:
+    """The largest value of each window, as `flax.linen.max_pool` has it; the padding is -∞.
+
+    `window` and `stride` are one number or one for each axis; without a stride, the windows lie side by side. `padding`
+    is that of `conv2d`, and smaller than the window. What is left beyond the last whole window drops out.
 
     Where several values tie, the gradient is split between them. (`lax.reduce_window` has a gradient 5 times slower
     on CPU.)
     """
-    _check_window("max_pool", inputs, window)
-    for axis, size in zip((1, 2), window, strict=True):
-        length = inputs.shape[axis] // size
-        inputs = functools.reduce(jnp.maximum, [_strided(inputs, axis, start, length, size) for start in range(size)])
-    return inputs
+    windows = _windows("max_pool", inputs.shape, window, stride, padding)
+    lowest = -jnp.inf if jnp.issubdtype(inputs.dtype, jnp.floating) else jnp.iinfo(inputs.dtype).min
+    return _reduce_windows(jnp.maximum, _pad(inputs, windows.padding, lowest), windows)
 
 
 def avg_pool(
-    inputs: Float[Array, "batch height width channels"], *, window: tuple[int, int] = (2, 2)
+    inputs: Num[Array, "batch height width channels"],
+    *,
+    window: int | tuple[int, int] = (2, 2),
+    stride: int | tuple[int, int] | None = None,
+    padding: Padding = "VALID",
 ) -> Float[Array, "batch out_height out_width channels"]:
-    """The mean of each window; windows do not overlap, and what is left beyond the last whole one drops out."""
-    _check_window("avg_pool", inputs, window)
-    height, width = inputs.shape[1] // window[0], inputs.shape[2] // window[1]
-    whole = inputs[:, : height * window[0], : width * window[1]]
-    return whole.reshape(inputs.shape[0], height, window[0], width, window[1], -1).mean(axis=(2, 4))
+    """The mean of each window; settings as for `max_pool`.
+
+    The padding's zeros count, as they do in Flax and PyTorch unless `count_include_pad=False`.
+    """
+    windows = _windows("avg_pool", inputs.shape, window, stride, padding)
+    padded, (rows, columns) = _pad(inputs, windows.padding, 0), windows.size
+    if windows.stride != windows.size:
+        sums = _reduce_windows(jnp.add, padded.astype(jnp.promote_types(inputs.dtype, jnp.float32)), windows)
+        return (sums / (rows * columns)).astype(jnp.result_type(inputs, 1.0))
+    height, width = padded.shape[1] // rows, padded.shape[2] // columns
+    whole = padded[:, : height * rows, : width * columns]
+    return whole.reshape(len(whole), height, rows, width, columns, whole.shape[3]).mean(axis=(2, 4))
 
 
-def _check_window(function, inputs, window):
-    if not all(1 <= size <= length for size, length in zip(window, inputs.shape[1:3], strict=True)):
-        raise ValueError(f"{function}: a window of {window} does not fit into images of shape {inputs.shape}")
+class _Windows(NamedTuple):
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+
+
+def _windows(function, shape, window, stride, padding):
+    """The windows of a pool of images of that shape."""
+    if len(shape) != 4:
+        raise ValueError(f"{function}: inputs are [batch, height, width, channels], not of shape {shape}")
+    size = _pair(function, "window", window)
+    stride = size if stride is None else _pair(function, "stride", stride)
+    pads = _pads(function, shape, size, stride, padding)
+    if any(not 0 <= min(pair) <= max(pair) < length for pair, length in zip(pads, size, strict=True)):
+        raise ValueError(f"{function}: padding {pads} must be 0 or more, and smaller than the window of {size}")
+    return _Windows(size, stride, pads)
+
+
+def _pad(images, padding, value):
+    return jnp.pad(images, ((0, 0), *padding, (0, 0)), constant_values=value)
+
+
+def _reduce_windows(combine, images, windows: _Windows):
+    """The values of each window combined, its rows first and then its columns."""
+    for axis, size, stride in zip((1, 2), windows.size, windows.stride, strict=True):
+        reach = (images.shape[axis] - size) // stride * stride + 1  # from the first window to the last
+        slices = [lax.slice_in_dim(images, start, start + reach, stride, axis) for start in range(size)]
+        images = functools.reduce(combine, slices)
+    return images

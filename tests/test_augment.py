@@ -44,7 +44,7 @@ def test_rotation_is_scipys(dtype):
         lambda images, key, amount: augment.random_rotation(images, key, max_degrees=float(amount)),
     ],
 )
-def test_each_image_of_each_batch_is_changed_in_its_own_way(as_users_see_it, change):
+def test_each_image_of_each_batch_is_changed_in_its_own_way(change):
     images = IMAGES[:1].repeat(5, axis=0)
     changed = np.concatenate([change(images, jax.random.key(seed), 4) for seed in (0, 1)])  # takes NumPy's arrays too
     assert len(np.unique(changed.reshape(10, -1), axis=0)) == 10
@@ -55,8 +55,23 @@ def test_each_image_of_each_batch_is_changed_in_its_own_way(as_users_see_it, cha
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: augment.random_shift(IMAGES, KEY, max_pixels=-1), "max_pixels must be 0 or more, not -1"),
-        (lambda: augment.random_rotation(IMAGES, KEY, max_degrees=-1.0), "max_degrees must be 0 or more, not -1.0"),
+        (lambda: augment.random_shift(IMAGES, KEY, max_pixels=-1), r"a whole number in 0 ... 4 for images .* not -1"),
+        (
+            lambda: augment.random_shift(IMAGES, KEY, max_pixels=5),
+            r"0 ... 4 for images of shape \(200, 6, 5, 2\), not 5",
+        ),
+        (lambda: augment.random_shift(IMAGES, KEY, max_pixels=1.5), "whole number .* not 1.5"),
+        (
+            lambda: augment.random_shift(IMAGES[0], KEY, max_pixels=0),
+            r"random_shift: images are \[batch, .* \(6, 5, 2\)",
+        ),
+        (lambda: augment.random_rotation(IMAGES[0], KEY, max_degrees=1.0), r"random_rotation: images are \[batch"),
+        (lambda: augment.random_rotation(IMAGES, KEY, max_degrees=float("nan")), "and finite, not nan"),
+        (lambda: augment.random_rotation(IMAGES, KEY, max_degrees=float("inf")), "and finite, not inf"),
+        (
+            lambda: augment.random_rotation(IMAGES, KEY, max_degrees=-1.0),
+            "max_degrees must be 0 or more, and finite, not -1.0",
+        ),
     ],
 )
 def test_refuses(as_users_see_it, call, message):

@@ -122,7 +122,7 @@ def test_state_keeps_its_dtype_whatever_the_inputs(x64):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-def test_takes_numpys_arrays_too(x64, as_users_see_it, dtype):
+def test_takes_numpys_arrays_too(x64, dtype):
     model, images = cnn.from_flax(cnn.CNN((2,), (3,), hidden_size=4)), IMAGES.astype(dtype)
     ours, theirs = (
         jax.eval_shape(lambda key, images=images: model.apply(*model.init(key, images), images), KEY)
@@ -131,6 +131,18 @@ def test_takes_numpys_arrays_too(x64, as_users_see_it, dtype):
     assert ours == theirs
 
 
-def test_conv_refuses_what_it_does_not_compute(as_users_see_it):
-    with pytest.raises(ValueError, match=r"no input dilation: use flax.linen.Conv"):
-        cnn.Conv(4, (3, 3), input_dilation=2).init(KEY, jnp.ones((1, 8, 8, 1)))
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: cnn.CNN(dropout=1.5), r"CNN: dropout must be in \[0, 1\), not 1.5"),
+        (lambda: cnn.CNN(dropout=-0.1), r"CNN: dropout must be in \[0, 1\), not -0.1"),
+        (lambda: cnn.CNN(channels=(2,)), r"CNN: 1 channels need as many kernel_sizes, not \(5, 3\)"),
+        (lambda: cnn.CNN(channels=(0, 2)), r"must be 1 or more, not \[0, 2, 5, 3, 256, 10\]"),
+        (lambda: cnn.CNN(hidden_size=-1), "must be 1 or more"),
+        (lambda: cnn.from_flax(cnn.CNN()).init(KEY, IMAGES[..., 0]), r"CNN: images are \[batch, .* \(6, 8, 8\)"),
+        (lambda: cnn.Conv(4, (3, 3), input_dilation=2).init(KEY, jnp.ones((1, 8, 8, 1))), "use flax.linen.Conv"),
+    ],
+)
+def test_refuses(as_users_see_it, call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -63,15 +63,17 @@ def test_dropout_computes_in_the_dtype_given(dtype):
     assert layers.dropout(jnp.ones((2, 3), dtype), KEY, rate=0.5).dtype == dtype
 
 
+@pytest.mark.parametrize(("shape", "settings"), [((20, 4), {}), ((2, 3, 5, 4), {"momentum": 0.7, "eps": 1e-3})])
 @pytest.mark.parametrize("training", [True, False])
-def test_batch_norm_is_that_of_flax(x64, training):
-    inputs = jnp.asarray(RNG.normal(3, 2, (20, 4)))
-    theirs = nn.BatchNorm(use_running_average=not training, momentum=0.9, use_fast_variance=False)
+def test_batch_norm_is_that_of_flax(x64, training, shape, settings):
+    inputs = jnp.asarray(RNG.normal(3, 2, shape))
+    named = {"momentum": settings.get("momentum", 0.9), "epsilon": settings.get("eps", 1e-5)}
+    theirs = nn.BatchNorm(use_running_average=not training, use_fast_variance=False, **named)
     params = {"scale": jnp.array([1.0, 2.0, 0.5, -1.0]), "bias": jnp.array([0.0, 1.0, -1.0, 3.0])}
     state = {"mean": jnp.array([1.0, 2.0, 3.0, 4.0]), "var": jnp.array([1.0, 2.0, 3.0, 4.0])}
     variables = {"params": params, "batch_stats": state}
     expected, updated = jax.jit(lambda x: theirs.apply(variables, x, mutable=["batch_stats"]))(inputs)
-    outputs, new_state = jax.jit(lambda x: layers.batch_norm(params, state, x, training=training))(inputs)
+    outputs, new_state = jax.jit(lambda x: layers.batch_norm(params, state, x, training=training, **settings))(inputs)
     np.testing.assert_allclose(outputs, expected, atol=1e-12)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), new_state, updated["batch_stats"])
 
@@ -89,16 +91,40 @@ def test_batch_norm_begins_with_mean_0_and_variance_1(x64):
     assert same is state
 
 
-def test_flattened_pixels_are_between_0_and_1(as_users_see_it):
+def test_flattened_pixels_are_between_0_and_1():
     images = RNG.integers(0, 256, (3, 4, 5, 2)).astype(np.uint8)
     for given in (images, jnp.asarray(images), images.astype(np.float32)):
         rows = layers.flatten_pixels(given)
         assert rows.dtype == np.float32
         np.testing.assert_allclose(rows, images.reshape(3, 40) / 255, rtol=1e-6)
+    assert layers.flatten_pixels(images[:0]).shape == (0, 40)
+
+
+def batch_norm(*shape, training=True, **settings):
+    return layers.batch_norm(*layers.init_batch_norm(3), jnp.ones(shape), training=training, **settings)
+
+
+def dense(weight, bias, inputs):
+    return layers.dense({"weight": jnp.ones(weight), "bias": jnp.ones(bias)}, jnp.ones(inputs))
 
 
 REFUSED = [
-    (lambda: layers.batch_norm(*layers.init_batch_norm(3), jnp.ones((1, 3)), training=True), "2 examples or more"),
+    (lambda: batch_norm(1, 3), r"training needs 2 values or more of each feature, not inputs \(1, 3\)"),
+    (lambda: batch_norm(0, 3), r"2 values or more .*\(0, 3\)"),
+    (lambda: batch_norm(3), r"2 values or more .*\(3,\)"),
+    (lambda: batch_norm(4, 1), r"3 features need inputs \[..., 3\], not of shape \(4, 1\)"),
+    (lambda: batch_norm(4, 1, training=False), "3 features need inputs"),
+    (lambda: batch_norm(4, 3, momentum=1.5), r"momentum must be in \[0, 1\] .* not 1.5"),
+    (lambda: batch_norm(4, 3, momentum=-0.1), r"momentum must be in \[0, 1\] .* not -0.1"),
+    (lambda: batch_norm(4, 3, eps=-1e-5), "eps 0 or more, not 0.9 and -1e-05"),
+    (lambda: layers.init_batch_norm(3, dtype=int), "init_batch_norm: parameters cannot be int"),
+    (lambda: layers.init_batch_norm(0), r"init_batch_norm: a layer has 1 input and 1 output or more, not sizes \(0,\)"),
+    (lambda: layers.init_dense(KEY, 3, -1), r"init_dense: a layer has .* not sizes \(3, -1\)"),
+    (lambda: dense((3, 2), (2,), ()), r"takes 3 inputs but the inputs have shape \(\)"),
+    (lambda: dense((3, 2), (2, 2), (2, 3)), r"cannot have the shapes \(3, 2\) and \(2, 2\)"),
+    (lambda: dense((3,), (3,), (2, 3)), r"cannot have the shapes \(3,\) and \(3,\)"),
+    (lambda: layers.dense({"weight": jnp.ones((3, 2), jnp.uint8)}, jnp.ones(3, jnp.uint8)), "uint8 may overflow"),
+    (lambda: layers.flatten_pixels(np.ones((6, 6, 1))), r"flatten_pixels: images are \[batch, .* \(6, 6, 1\)"),
     (lambda: layers.dense(layers.init_dense(KEY, 3, 2), jnp.ones((4, 5))), r"takes 3 inputs.*\(4, 5\)"),
     (lambda: layers.init_dense(KEY, 3, 2, dtype=jnp.uint8), "parameters cannot be uint8: make the inputs floats"),
     (lambda: layers.dropout(jnp.ones((2, 3)), KEY, rate=1.0), r"rate must be in \[0, 1\), not 1.0"),

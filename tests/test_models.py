@@ -127,7 +127,7 @@ def test_mlp_draws_other_noise_for_every_layer():
     assert abs((outputs == 4).mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 2000)
 
 
-def test_preprocess_lets_a_net_take_the_data_as_they_are(as_users_see_it):
+def test_preprocess_lets_a_net_take_the_data_as_they_are():
     images = RNG.integers(0, 256, (4, 3, 3, 1)).astype(np.uint8)
     net = models.mlp([5], 2)
     model = models.preprocess(layers.flatten_pixels, net)
@@ -155,15 +155,22 @@ def test_parameters_take_the_dtype_of_the_inputs(dtype):
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
 
 
-def test_mlp_refuses_an_empty_layer(as_users_see_it):
-    with pytest.raises(ValueError, match=r"at least one neuron, not \[0, 2\]"):
-        models.mlp([0], 2)
-
-
-def test_collapse_refuses_batch_normalisation(as_users_see_it):
-    params, _ = jax.jit(models.mlp([3], 2, batch_norm=True).init)(KEY, jnp.ones((4, 2)))
-    with pytest.raises(ValueError, match="collapse: the layers need weight and bias each, without batch normalisation"):
-        models.collapse(params)
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: models.mlp([0], 2), r"mlp: every layer needs at least one neuron, not \[0, 2\]"),
+        (lambda: models.linear(0), r"linear: every layer needs at least one neuron, not \[0\]"),
+        (lambda: models.deep_mlp(2, -1, 3), r"deep_mlp: every layer needs at least one neuron, not \[-1, 3\]"),
+        (lambda: models.deep_mlp(0, 4, 3), "num_hidden must be 1 or more, not 0"),
+        (lambda: models.mlp([3], 2, dropout=1.5), r"mlp: dropout must be in \[0, 1\), not 1.5"),
+        (lambda: models.mlp([3], 2, dropout=-0.1), r"mlp: dropout must be in \[0, 1\), not -0.1"),
+        (lambda: models.mlp([3], 2).init(KEY, jnp.ones(())), r"init: inputs are \[\*batch, features\], not a scalar"),
+        (lambda: models.collapse([{"weight": jnp.ones((2, 3))}]), "need weight and bias each, without batch norm"),
+    ],
+)
+def test_refuses(as_users_see_it, call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])

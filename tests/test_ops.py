@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
+from flax import linen as nn
 from jax import lax
 from jax.test_util import check_grads
 
@@ -37,7 +38,7 @@ CASES = [  # inputs, kernel, settings
     ((1, 3, 3, 2), (3, 3, 2, 1), {"padding": "VALID"}),
     ((2, 9, 8, 4), (3, 2, 4, 3), {"dilation": (2, 3)}),
     ((2, 9, 10, 4), (3, 3, 4, 3), {"dilation": (2, 2), "stride": (2, 3), "padding": "VALID"}),
-    ((2, 6, 7, 6), (3, 3, 2, 9), {"groups": 3}),
+    ((2, 6, 7, 6), (3, 3, 2, 9), {"groups": 3, "padding": "same"}),
     ((2, 6, 7, 4), (3, 3, 1, 8), {"groups": 4, "stride": (2, 1), "dilation": (1, 2)}),
 ]
 
@@ -135,9 +136,36 @@ def test_pools_are_reduce_window(x64, pool, reducer, start, window, shape):
         np.testing.assert_allclose(left, right, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("window", "stride", "padding"), [((3, 3), (2, 2), "SAME"), ((2, 3), (1, 2), ((1, 0), (0, 2)))]
+)
+@pytest.mark.parametrize(("pool", "flaxs"), [(ops.max_pool, nn.max_pool), (ops.avg_pool, nn.avg_pool)])
+def test_pools_with_stride_and_padding_are_flaxs(x64, pool, flaxs, window, stride, padding):
+    inputs = jnp.asarray(RNG.normal(size=(2, 5, 6, 2)) - 3)  # below 0, which padding must not beat
+    ours = functools.partial(pool, window=window, stride=stride, padding=padding)
+    theirs = functools.partial(flaxs, window_shape=window, strides=stride, padding=padding)
+    cotangent = RNG.normal(size=jax.eval_shape(theirs, inputs).shape)
+    both = [outputs_and_gradients(fn, (inputs,), cotangent) for fn in (ours, theirs)]
+    for left, right in zip(*both, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-12)
+    half = ours(inputs.astype(jnp.float16))
+    assert half.dtype == jnp.float16
+    np.testing.assert_allclose(half, both[1][0], rtol=float(jnp.finfo(jnp.float16).eps))
+
+
+def test_pools_take_integers():
+    pixels = jnp.array([[250, 100, 7]], jnp.uint8).reshape(1, 1, 3, 1)
+    largest = ops.max_pool(pixels, window=(1, 2), stride=1, padding="SAME")
+    assert largest.dtype == jnp.uint8
+    np.testing.assert_array_equal(largest.ravel(), [250, 100, 7])
+    np.testing.assert_array_equal(ops.avg_pool(pixels, window=(1, 2), stride=1).ravel(), [175, 53.5])
+
+
 def test_max_pool_splits_the_gradient_of_ties():
     gradient = jax.grad(lambda x: ops.max_pool(x).sum())(jnp.ones((1, 2, 2, 1)))
     np.testing.assert_array_equal(gradient[0, ..., 0], [[0.25, 0.25], [0.25, 0.25]])
+    overlapping = jax.grad(lambda x: ops.max_pool(x, window=(1, 2), stride=1).sum())(jnp.ones((1, 1, 3, 1)))
+    np.testing.assert_array_equal(overlapping.ravel(), [0.5, 1, 0.5])
 
 
 IMAGE, KERNEL = jnp.ones((1, 5, 5, 3)), jnp.ones((3, 3, 3, 2))
@@ -149,13 +177,29 @@ IMAGE, KERNEL = jnp.ones((1, 5, 5, 3)), jnp.ones((3, 3, 3, 2))
         (lambda: ops.conv2d(IMAGE, jnp.ones((3, 3, 4, 2))), r"\(1, 5, 5, 3\) and \(3, 3, 4, 2\)"),
         (lambda: ops.conv2d(IMAGE[0], KERNEL), r"\(5, 5, 3\) and"),
         (lambda: ops.conv2d(IMAGE.astype(jnp.bfloat16), KERNEL), "dtype bfloat16.*kernel of dtype float32"),
-        (lambda: ops.conv2d(IMAGE[:, :2], KERNEL, padding="VALID"), r"\(1, 2, 5, 3\) .* smaller than the kernel"),
+        (
+            lambda: ops.conv2d(IMAGE[:, :2], KERNEL, padding="VALID"),
+            r"window of \(3, 3\) does not fit .* \(1, 2, 5, 3\)",
+        ),
         (
             lambda: ops.conv2d(IMAGE, jnp.ones((3, 3, 1, 4)), groups=3),
             "4 output channels cannot be split into 3 groups",
         ),
         (lambda: ops.conv2d(IMAGE, KERNEL, groups=2), r"in 2 groups, but their shapes are"),
-        (lambda: ops.conv2d(IMAGE, KERNEL, dilation=(3, 1), padding="VALID"), r"with dilation \(3, 1\)"),
+        (lambda: ops.conv2d(IMAGE, KERNEL, dilation=(3, 1), padding="VALID"), r"conv2d: a window of \(7, 3\)"),
+        (lambda: ops.conv2d(IMAGE.astype(int), KERNEL.astype(int)), "int32: make both the same float"),
+        (lambda: ops.conv2d(IMAGE, KERNEL, stride=(0, 1)), r"stride must be a whole number of 1 or more.*\(0, 1\)"),
+        (lambda: ops.conv2d(IMAGE, KERNEL, stride=(1,)), r"stride must .* or two of them, not \(1,\)"),
+        (lambda: ops.conv2d(IMAGE, KERNEL, dilation=0), "dilation must be a whole number of 1 or more.* not 0"),
+        (lambda: ops.conv2d(IMAGE, KERNEL, groups=0), "groups must be 1 or more.* not 0"),
+        (lambda: ops.conv2d(IMAGE, KERNEL[..., :0]), r"kernel not empty.*\(3, 3, 3, 0\)"),
+        (lambda: ops.conv2d(IMAGE, KERNEL, padding="FOO"), 'conv2d: padding must be "SAME", "VALID" or .* not \'FOO\''),
+        (lambda: ops.conv2d(IMAGE, KERNEL, padding=1), "conv2d: padding must be .* not 1"),
+        (lambda: ops.max_pool(IMAGE[0]), r"max_pool: inputs are \[batch, height, width, channels\].*\(5, 5, 3\)"),
+        (lambda: ops.avg_pool(IMAGE[0]), "avg_pool: inputs are"),
+        (lambda: ops.max_pool(IMAGE, stride=0), "max_pool: stride must be a whole number of 1 or more"),
+        (lambda: ops.avg_pool(IMAGE, window=(2, 1.5)), "avg_pool: window must be a whole number"),
+        (lambda: ops.max_pool(IMAGE, padding=((2, 0), (0, 0))), r"smaller than the window of \(2, 2\)"),
         (lambda: ops.max_pool(IMAGE[:, :1]), r"max_pool: a window of \(2, 2\) does not fit .* \(1, 1, 5, 3\)"),
         (lambda: ops.avg_pool(IMAGE, window=(2, 6)), r"avg_pool: a window of \(2, 6\)"),
     ],
@@ -168,3 +212,10 @@ def test_refuses(as_users_see_it, call, message):
 def test_negative_padding_crops(x64):
     inputs, kernel, padding = jnp.ones((1, 6, 6, 3)), jnp.ones((2, 2, 3, 1)), ((-1, 0), (0, -2))
     np.testing.assert_allclose(ops.conv2d(inputs, kernel, padding=padding), lax_conv2d(inputs, kernel, padding=padding))
+
+
+def test_one_number_is_that_of_both_axes():
+    ours, theirs = (
+        jax.make_jaxpr(functools.partial(ops.conv2d, stride=pair, dilation=pair))(IMAGE, KERNEL) for pair in (2, (2, 2))
+    )
+    assert str(ours) == str(theirs)

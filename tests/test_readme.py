@@ -14,7 +14,7 @@ def scripts():
     return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_research_script_trains_five_nets(as_users_see_it, capsys):
+def test_the_research_script_trains_five_nets(capsys):
     (script,) = (script for script in scripts() if "1650" in script)
     exec(compile(script.replace("1650", "60"), "README", "exec"), {})
     accuracies = [float(number) for number in capsys.readouterr().out.strip("[]\n ").split()]
