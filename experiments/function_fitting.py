@@ -63,11 +63,7 @@ class Fits(NamedTuple):
 
 def load_functions(text: str | None) -> dict[str, Callable]:
     """By its formula each function of x1 and x2: the user's, or the deck's three."""
-    functions = {}
-    for name in deck.FUNCTIONS if text is None else [text.strip()]:
-        parsed = formula.parse(name, ["x1", "x2"])
-        functions[name] = lambda x1, x2, parsed=parsed: parsed(x1, x2) + 0 * x1  # a constant is a function, too
-    return functions
+    return {name: formula.parse(name, ["x1", "x2"]) for name in (deck.FUNCTIONS if text is None else [text.strip()])}
 
 
 def train_net(config: Config, model: models.Model, key, examples: Batch):
@@ -127,8 +123,9 @@ def main(config: Config, run: Run) -> dict:
     data_keys, net_keys = jax.vmap(jax.random.split)(training.seed_keys(config.seed, config.num_seeds)).T
     inputs = jax.vmap(lambda key: jax.random.uniform(key, (config.num_points, 2), minval=-2, maxval=2))(data_keys)
     targets = jnp.stack([function(*jnp.moveaxis(inputs, -1, 0))[..., None] for function in functions.values()])
-    values = {name: function(*GRID) for name, function in functions.items()}
-    if not all((jnp.abs(array) < 1e6).all() for array in (targets, *values.values())):
+    values = {name: function(*jnp.asarray(GRID)) for name, function in functions.items()}
+    sizes = [jnp.abs(targets).max(), *(formula.largest(function, limit=2.0) for function in functions.values())]
+    if not all(size < 1e6 for size in sizes):
         raise BadUsageError("--function must be finite, and below a million, on all of [-2, 2]²")
     examples = Batch(jnp.stack([inputs] * len(functions)), targets)
     arguments = net_keys, examples, jnp.stack(list(values.values()))

@@ -37,7 +37,7 @@ from jaxnn.types import Batch
 class Config:
     """The data, and the fits."""
 
-    csv: Path | None = None  # a table whose last column is the label, 0 ... K-1; None is the breast cancer set
+    csv: Path | None = None  # a table whose last column is the label, a word or 0 ... K-1; None is two real sets
     num_points: Annotated[int, Field(ge=2, le=1_000_000)] = 200  # made-up examples, half of each class
     distance: Annotated[float, Field(ge=0, le=1000)] = 3.0  # between the centres of the classes, in standard deviations
     l2: Penalty = 1e-3  # times the sum of squared weights, in the loss on the table
@@ -91,20 +91,20 @@ def warn(run: Run, name: str, fit, l2: float = 0.0):
         run.say(f"warning: the fit of {name} has not converged: give an --l2 above {l2:g}")
 
 
-def load_sets(config: Config, run: Run) -> dict[str, Batch]:
-    """The user's table, or breast cancer and iris."""
+def load_sets(config: Config, run: Run) -> dict[str, tuple[Batch, tuple[str, ...]]]:
+    """The user's table, or breast cancer and iris, and what their classes are called."""
     if config.csv is None:
-        return {"breast_cancer": datasets.breast_cancer(), "iris": datasets.iris()}
-    table = tables.read_csv(config.csv)
+        return {name: (getattr(datasets, name)(), datasets.CLASS_NAMES[name]) for name in ("breast_cancer", "iris")}
+    table = tables.read_csv(config.csv, labels=True)
     for warning in tables.warnings(table) if config.l2 == 0 else []:  # a penalty makes every fit unique
         run.say(f"warning: {warning}")
-    return {"table": Batch(table.inputs, tables.labels(table, config.csv))}
+    return {"table": (Batch(table.inputs, table.targets), table.class_names)}
 
 
-def fit_table(config: Config, run: Run, name: str, table: Batch) -> dict:
+def fit_table(config: Config, run: Run, name: str, table: Batch, class_names: tuple[str, ...]) -> dict:
     """A real table, features standardised, against scikit-learn: logistic for two classes, softmax for more."""
     inputs, labels = data.standardize(data.fit_standardizer(table.inputs), table.inputs), jnp.asarray(table.targets)
-    num_classes = int(labels.max()) + 1
+    num_classes = len(class_names)
     softmax = functools.partial(linear_models.softmax_regression, num_classes=num_classes)
     fit = jax.jit(linear_models.logistic_regression if num_classes == 2 else softmax)(inputs, labels, l2=config.l2)
     warn(run, f"the classes of {name}", fit, config.l2)
@@ -112,9 +112,9 @@ def fit_table(config: Config, run: Run, name: str, table: Batch) -> dict:
     if num_classes == 2:  # softmax of (0, z) is (1 - σ(z), σ(z))
         logits = jnp.concatenate([jnp.zeros_like(logits), logits], axis=1)
     matrix = metrics.confusion_matrix(labels, logits.argmax(axis=1), num_classes=num_classes)
-    names = datasets.CLASS_NAMES.get(name, tuple(map(str, range(num_classes))))
+    names = [class_name.replace("$", r"\$") for class_name in class_names]  # else Matplotlib reads formulas
     run.save_figure(f"confusion_{name}", plots.confusion(matrix, names, title=f"{name}, training data"))
-    run.log(table=name, weights=fit.params["weight"], bias=fit.params["bias"])
+    run.log(table=name, classes=class_names, weights=fit.params["weight"], bias=fit.params["bias"])
     return {
         f"{name}_loss": losses.softmax_cross_entropy(logits, labels).mean(),
         f"{name}_accuracy": metrics.accuracy(logits, labels),
@@ -141,8 +141,8 @@ def main(config: Config, run: Run) -> dict:
     centres = (labels[:, None] - 0.5) * jnp.array([0.8, 0.6])  # of the class of each example, 1 apart
     overlapping, apart = (Batch(noise + d * centres, labels) for d in (config.distance, 4 * config.distance + 10))
     summary = fit_two_classes(run, overlapping) | fit_separable(run, apart)
-    for name, table in sets.items():
-        summary |= fit_table(config, run, name, table)
+    for name, (table, class_names) in sets.items():
+        summary |= fit_table(config, run, name, table, class_names)
     return summary
 
 

@@ -7,6 +7,7 @@ import contextlib
 import io
 import logging
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnn.lab import sources
+from jaxnn.lab.files import cache_folder
 from jaxnn.lab.sources import DatasetNotFoundError, ImageSet
 from jaxnn.types import Batch
 
@@ -40,6 +42,9 @@ FEATURE_NAMES = {
     "iris": ("sepal length", "sepal width", "petal length", "petal width"),
 }
 """What the columns of each table are."""
+
+
+_OTHER_FOLDER = "--data-dir or JAXNN_DATA_DIR"
 
 
 class Splits(NamedTuple):
@@ -122,8 +127,10 @@ def _table(arrays):
 
 
 def _resolve(data_dir) -> Path:
-    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "jaxnn"
-    return Path(data_dir or os.environ.get("JAXNN_DATA_DIR") or default).expanduser().absolute()
+    folder = Path(data_dir or os.environ.get("JAXNN_DATA_DIR") or cache_folder()).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise DatasetNotFoundError(f"{folder} is no folder: name another with {_OTHER_FOLDER}")
+    return folder
 
 
 # What follows prepares a set: IDX files from the first source that has them -> TFDS's array_record -> one .npz.
@@ -136,32 +143,28 @@ def _load(images: ImageSet, data_dir: Path) -> dict[str, np.ndarray]:
         return arrays
     if data_dir.is_dir() and not os.access(data_dir, os.W_OK):
         return sources.parse(sources.fetch(images, data_dir))  # somebody else's folder: nothing can be kept there
-    with _lock(images, data_dir):
-        arrays = _read_cache(images, cache)  # another process may have prepared it meanwhile
-        if arrays is None:
-            arrays = _prepare(images, data_dir)
-            _write_cache(cache, arrays)
-    return arrays
-
-
-@contextlib.contextmanager
-def _lock(images: ImageSet, data_dir: Path):
-    """One process at a time; the lock of a process that died does not hold."""
     import filelock
 
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(data_dir / f".{images.name}.lock")
-        lock.acquire()
+        # one process at a time; the lock of a process that died does not hold
+        with filelock.FileLock(data_dir / f".{images.name}.lock"):
+            arrays = _read_cache(images, cache)  # another process may have prepared it meanwhile
+            if arrays is None:
+                arrays = _prepare(images, data_dir)
+                _write_cache(cache, arrays)
+    except DatasetNotFoundError:
+        raise
     except OSError as error:
-        raise DatasetNotFoundError(
-            f"{images.name}: cannot write into the data folder {data_dir} ({error.strerror}): "
-            "name another with --data-dir or JAXNN_DATA_DIR"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+        raise _cannot_write(images, data_dir, error.strerror or error) from error
+    return arrays
+
+
+def _cannot_write(images: ImageSet, data_dir: Path, reason) -> DatasetNotFoundError:
+    return DatasetNotFoundError(
+        f"{images.name}: cannot write into the data folder {data_dir} ({reason}): "
+        f"make room there, or name another with {_OTHER_FOLDER}"
+    )
 
 
 def _prepare(images: ImageSet, data_dir: Path) -> dict[str, np.ndarray]:
@@ -172,18 +175,20 @@ def _prepare(images: ImageSet, data_dir: Path) -> dict[str, np.ndarray]:
         return sources.parse(sources.fetch(images, data_dir))
     try:
         arrays = _through_tfds(images, data_dir)
-        reason = "" if sources.are_right(images, arrays) else "wrong SHA-256"
+        reason = "; ".join(sources.wrong_files(images, sources.to_idx(images, arrays)))
     except DatasetNotFoundError:
         raise
     except Exception as error:  # TFDS and array_record raise whatever their layers raise
-        arrays, reason = {}, f"{type(error).__name__}: {error}"
-    if reason:
-        version = max((data_dir / images.name).glob("*.*.*"), default=data_dir / images.name)
-        raise DatasetNotFoundError(
-            f"{images.name}: {version} is damaged or holds something else than TFDS's {images.name} as array_record: "
-            f"remove that folder, or name another data folder with --data-dir or JAXNN_DATA_DIR ({reason.strip()})"
-        )
-    return arrays
+        arrays, reason = {}, f"{type(error).__name__}: {error}".strip()
+    if not reason:
+        return arrays
+    prepared = max((data_dir / images.name).glob("[0-9]*.*.*"), default=None)
+    if prepared is None:
+        raise _cannot_write(images, data_dir, reason)
+    raise DatasetNotFoundError(
+        f"{images.name}: {prepared} is damaged or holds something else than TFDS's {images.name} as array_record: "
+        f"remove that folder, or name another data folder with {_OTHER_FOLDER} ({reason})"
+    )
 
 
 def _through_tfds(images: ImageSet, data_dir: Path) -> dict[str, np.ndarray]:
@@ -207,6 +212,8 @@ def _through_tfds(images: ImageSet, data_dir: Path) -> dict[str, np.ndarray]:
             for index, image in enumerate(arrays[f"{prefix}-images"]):
                 yield index, {"image": _to_png(image), "label": int(arrays[f"{prefix}-labels"][index])}
 
+    for leftover in (data_dir / images.name).glob("incomplete.*"):  # of a preparation that was killed
+        shutil.rmtree(leftover)
     tfds.disable_progress_bar()
     logging.getLogger("absl").setLevel(logging.ERROR)
     builder = Builder(data_dir=str(data_dir), file_format="array_record")
@@ -234,18 +241,23 @@ def _to_png(image: np.ndarray) -> io.BytesIO:
 
 def _read_cache(images: ImageSet, path: Path) -> dict[str, np.ndarray] | None:
     """The arrays, or None where the file is missing, damaged or of another content."""
+    if not path.is_file():
+        return None
     try:
-        with path.open("rb") as content, np.load(content) as file:
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        return arrays if sources.are_right(images, arrays) else None
+        return None if sources.wrong_files(images, sources.to_idx(images, arrays)) else arrays
     except Exception:  # a damaged file makes NumPy raise nearly anything
         return None
 
 
 def _write_cache(path: Path, arrays: dict[str, np.ndarray]):
     part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez(file, **arrays)  # pyrefly: ignore[bad-argument-type]
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)  # whoever reads finds all of it or none
+    try:
+        with part.open("wb") as file:
+            np.savez(file, **arrays)  # pyrefly: ignore[bad-argument-type]
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)  # whoever reads finds all of it or none
+    finally:
+        part.unlink(missing_ok=True)

@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 
+from jaxnn.lab.files import cache_folder
+
 log = logging.getLogger(__name__)
 
 _PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy", "tensorflow-datasets")
@@ -25,8 +27,7 @@ class NoDeviceError(Exception):
 def use_compilation_cache():
     """Compiled programs are kept, so that the next run starts at once; JAX_COMPILATION_CACHE_DIR says where else."""
     if jax.config.jax_compilation_cache_dir is None:  # pyrefly: ignore[missing-attribute]
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxnn" / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # there are many small ones
 
 

@@ -2,13 +2,15 @@
 
 import ast
 import operator
+import warnings
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnn.lab.config import BadUsageError
 
-FUNCTIONS = {name: getattr(jnp, name) for name in ("sin", "cos", "tan", "exp", "log", "sqrt", "abs", "tanh")}
+FUNCTIONS = {name: getattr(jnp, name) for name in ("sin", "cos", "tan", "atan", "tanh", "exp", "log", "sqrt", "abs")}
 BINARY: dict[type, Callable] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -17,6 +19,7 @@ BINARY: dict[type, Callable] = {
     ast.Pow: operator.pow,
 }
 UNARY: dict[type, Callable] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
+MAX_DEPTH = 200  # of operations in each other: whoever calls the function needs some of Python's stack, too
 
 
 def parse(text: str, variables: Sequence[str]) -> Callable:
@@ -28,22 +31,47 @@ def parse(text: str, variables: Sequence[str]) -> Callable:
         raise BadUsageError("the formula is longer than 500 characters")
     text = text.strip()
     for position, character in enumerate(text):
-        if character in "#\n\r\\":
-            raise _unreadable(text.splitlines()[0], position, "a formula is one line without comments")
+        if character in "#\\" or not character.isprintable():
+            raise _unreadable(text[:position], position, "a formula is one line without comments")
     try:
-        body = ast.parse(text, mode="eval").body
+        with warnings.catch_warnings(action="ignore"):  # of "1or 2", which is refused below
+            body = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         offset = getattr(error, "offset", None) or 1
         raise _unreadable(text, offset - 1, "this cannot be read as a formula") from error
 
     def function(*values):
-        return _evaluate(body, {"pi": jnp.asarray(jnp.pi), **dict(zip(variables, values, strict=True))}, text)
+        result = _evaluate(body, {"pi": jnp.asarray(jnp.pi), **dict(zip(variables, values, strict=True))}, text)
+        return jnp.broadcast_to(result, jnp.broadcast_shapes(*map(jnp.shape, values)))  # a constant is a function, too
 
-    try:
-        function(*[jnp.ones(())] * len(variables))  # finds what is not allowed
-    except RecursionError as error:
-        raise _unreadable(text, 0, "this is nested too deeply") from error
+    if _depth(body) > MAX_DEPTH:
+        raise _unreadable(text, 0, "this is nested too deeply")
+    function(*[jnp.ones(())] * len(variables))  # finds what is not allowed
     return function
+
+
+def largest(function: Callable, limit: float) -> float:
+    """The largest size of a function of x1 and x2 on [-limit, limit]², infinite where it is not a number.
+
+    A grid of 201 x 201 points, then five finer ones, each around the largest value: at a pole it grows without end.
+    """
+    centre, half = np.zeros(2), limit
+    found = []
+    for _ in range(6):
+        x1, x2 = np.clip(np.meshgrid(*centre[:, None] + half * np.linspace(-1, 1, 201)), -limit, limit)
+        sizes = np.nan_to_num(np.abs(function(jnp.asarray(x1), jnp.asarray(x2))), nan=np.inf, posinf=np.inf)
+        row, column = np.unravel_index(sizes.argmax(), sizes.shape)
+        centre, half = np.array([x1[row, column], x2[row, column]]), half / 50
+        found.append(float(sizes.max()))
+    return max(found)
+
+
+def _depth(node: ast.AST) -> int:
+    """How many operations are in each other."""
+    depth, nodes = 0, [node]
+    while nodes := [child for node in nodes for child in ast.iter_child_nodes(node)]:
+        depth += 1
+    return depth
 
 
 def _evaluate(node, values, text):

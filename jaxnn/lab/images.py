@@ -1,11 +1,17 @@
 """Pictures of digits from files, made like those of MNIST."""
 
+import io
 import os
+import warnings
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-_MAX_PIXELS = 800  # along the longer side: more show no more of a digit
+from jaxnn.lab.files import read_bytes
+
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # not EPS, a program that Pillow would have run
+_MAX_MEGAPIXELS = 64  # as many as telephones take; they need 1 GB of memory
+_MAX_SIDE = 800  # more pixels show no more of a digit
 _BOX = 20  # MNIST fits the digit into such a square ...
 _FIELD = 28  # ... and puts its centre of mass into pixel 14 of this one, both ways
 
@@ -15,19 +21,25 @@ class PictureError(ValueError):
 
 
 def read_picture(path: str | os.PathLike) -> Float[np.ndarray, "height width"]:
-    """A PNG or JPEG file (or whatever else Pillow reads) in grey, from 0, black, to 1, white; transparency is white.
+    """A PNG, JPEG, GIF, BMP, TIFF or WebP file in grey, from 0, black, to 1, white; transparency is white.
 
-    Raises PictureError where it cannot be read.
+    Of several frames, the first. Raises PictureError where it cannot be read or has more than 64 million pixels.
     """
     from PIL import Image, ImageOps
 
+    bombs = Image.DecompressionBombWarning, Image.DecompressionBombError  # Pillow's words for large pictures
     try:
-        with Image.open(path) as file:
+        content = io.BytesIO(read_bytes(path))
+        with warnings.catch_warnings(action="error", category=bombs[0]), Image.open(content, formats=_FORMATS) as file:
+            if file.width * file.height > _MAX_MEGAPIXELS * 1_000_000:
+                raise Image.DecompressionBombError
             picture = _in_eight_bits(ImageOps.exif_transpose(file)).convert("RGBA")  # as the camera was held
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or "it is no picture that can be read, such as a PNG or JPEG"
+    except bombs as error:
+        raise PictureError(f"{path}: it has more than {_MAX_MEGAPIXELS} million pixels: scale it down") from error
+    except Exception as error:  # a damaged file makes Pillow raise nearly anything
+        reason = getattr(error, "strerror", None) or "it is damaged, or no picture that can be read: give a PNG or JPEG"
         raise PictureError(f"{path}: {reason}") from error
-    picture.thumbnail((_MAX_PIXELS, _MAX_PIXELS))
+    picture.thumbnail((_MAX_SIDE, _MAX_SIDE))
     paper = Image.new("RGBA", picture.size, "white")
     return np.asarray(Image.alpha_composite(paper, picture).convert("L"), float) / 255
 
@@ -39,6 +51,8 @@ def _in_eight_bits(picture):
     if picture.mode not in ("F", "I") and not picture.mode.startswith("I;"):
         return picture
     pixels = np.asarray(picture, float)
+    if not np.isfinite(pixels).all():
+        raise ValueError("a pixel is not a number")
     white = next((white for white in (1, 255, 65535) if pixels.max() <= white), pixels.max())
     return Image.fromarray(np.clip(255 * pixels / white, 0, 255).astype(np.uint8))
 

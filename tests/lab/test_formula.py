@@ -16,12 +16,14 @@ from jaxnn.lab.config import BadUsageError
         ("abs(x1) + tanh(sqrt(2)) + log(3) + tan(x2)", lambda x, y: abs(x) + np.tanh(2**0.5) + np.log(3) + np.tan(y)),
         ("2**3**2", lambda x, y: 512.0),
         ("7", lambda x, y: 7.0),
+        ("atan(x1)", lambda x, y: np.arctan(x)),
     ],
 )
 def test_a_formula_is_its_function(x64, text, expected):
     x, y = np.random.default_rng(0).normal(size=(2, 20))
     ours = formula.parse(text, ["x1", "x2"])
-    np.testing.assert_allclose(ours(x, y) * np.ones(20), expected(x, y) * np.ones(20), atol=1e-12)
+    assert ours(x, y).shape == (20,)  # a constant, too
+    np.testing.assert_allclose(ours(x, y), expected(x, y) * np.ones(20), atol=1e-12)
     np.testing.assert_allclose(jax.jit(ours)(x, y), ours(x, y), atol=1e-12)
 
 
@@ -43,6 +45,9 @@ def test_a_formula_is_its_function(x64, text, expected):
         ("'a'", 1, "not known here"),
         ("True", 1, "not known here"),
         ("", 1, "cannot be read"),
+        ("1or 2", 1, "not known here"),  # Python warns of it
+        ("x1\x1b[2J", 3, "one line without comments"),
+        ("-" * 400 + "x1", 1, "nested too deeply"),
     ],
 )
 def test_what_cannot_be_read_is_shown(text, character, problem):
@@ -54,6 +59,23 @@ def test_nesting_too_deep_is_refused():
     with pytest.raises(BadUsageError, match="cannot be read as a formula"):
         formula.parse("(" * 400, ["x1"])
     assert formula.parse("-" * 50 + "x1", ["x1"])(3.0) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("x1**2 - x2**2", 4),
+        ("7", 7),
+        ("1/((x1-0.3)**2 + 0.01)", 100),
+        ("1/(x1 - 0.123456)", np.inf),
+        ("tan(x1)*x2", np.inf),
+        ("log(x1 + 2)", np.inf),
+        ("sqrt(x1 - x2)", np.inf),
+    ],
+)
+def test_the_largest_size_of_a_function_tells_where_it_has_a_pole(x64, text, size):
+    found = formula.largest(formula.parse(text, ["x1", "x2"]), limit=2.0)
+    assert found > 1e9 if size == np.inf else found == pytest.approx(size)
 
 
 def test_a_formula_cannot_take_for_ever():

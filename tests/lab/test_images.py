@@ -1,3 +1,7 @@
+import os
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -59,14 +63,17 @@ def test_a_bar_is_cropped_scaled_and_centred():
     assert abs(np.average(columns, weights=digit[rows, columns, 0]) - 14) <= 0.5
 
 
-def test_a_scan_in_16_bits_is_read_as_one_in_8(tmp_path):
+def test_a_picture_is_the_same_in_every_mode(tmp_path):
     grey = np.full((60, 60), 250, np.uint8)
     grey[15:45, 25:32] = 20
     Image.fromarray(grey).save(tmp_path / "8.png")
     Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "16.png")
     Image.fromarray((grey / 255).astype(np.float32)).save(tmp_path / "32.tiff")
+    Image.fromarray(grey).convert("CMYK").save(tmp_path / "ink.jpg", quality=100)
+    Image.fromarray(grey).convert("P").save(tmp_path / "palette.png")
+    Image.fromarray(grey).save(tmp_path / "frames.gif", save_all=True, append_images=[Image.fromarray(255 - grey)])
     expected = images.read_picture(tmp_path / "8.png")
-    for name in ("16.png", "32.tiff"):
+    for name in ("16.png", "32.tiff", "ink.jpg", "palette.png", "frames.gif"):
         np.testing.assert_allclose(images.read_picture(tmp_path / name), expected, atol=0.005)
 
 
@@ -104,9 +111,18 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path):
     Image.new("L", (40, 40), 200).save(tmp_path / "blank.png")
     whole = write_picture(tmp_path / "whole", DIGITS[0]).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("L", (40, 40), 200).save(tmp_path / "program.eps")  # Ghostscript would run it
+    Image.fromarray(np.full((40, 40), np.nan, np.float32)).save(tmp_path / "nan.tiff")
+    header = struct.pack(">4s2I5B", b"IHDR", 13_000, 13_000, 8, 0, 0, 0, 0)
+    (tmp_path / "large.png").write_bytes(whole[:12] + header + struct.pack(">I", zlib.crc32(header)) + whole[33:])
+    os.mkfifo(tmp_path / "pipe.png")
     for name, message in [
-        ("text.png", "it is no picture that can be read"),
-        ("cut.png", "it is no picture that can be read"),
+        ("text.png", "it is damaged, or no picture that can be read"),
+        ("cut.png", "it is damaged, or no picture that can be read"),
+        ("program.eps", "it is damaged, or no picture that can be read"),
+        ("nan.tiff", "it is damaged, or no picture that can be read"),
+        ("large.png", "it has more than 64 million pixels: scale it down"),
+        ("pipe.png", "it is a pipe or a device, not a file"),
         ("missing.png", "No such file"),
         ("", "Is a directory"),
         ("blank.png", "there is no digit"),

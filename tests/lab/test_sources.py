@@ -1,11 +1,15 @@
 """How sets come from their sources into a data folder, in small."""
 
 import concurrent.futures
+import errno
 import gzip
 import hashlib
 import http.client
 import http.server
+import os
+import pickle
 import shutil
+import sys
 import threading
 from typing import ClassVar
 
@@ -115,16 +119,34 @@ def test_a_cache_is_read_only_where_every_bit_is_right(prepared, tmp_path):
     np.savez(tmp_path / "lacking.npz", **{"train-labels": changed})
     (tmp_path / "empty.npz").touch()
     assert datasets._read_cache(sources.MNIST, prepared / "mnist.npz") is not None
-    for name in ("changed", "lacking", "empty", "missing"):
+    os.mkfifo(tmp_path / "pipe.npz")
+    np.savez(tmp_path / "program.npz", **{**arrays, "train-labels": np.array(Program(tmp_path / "ran"))})
+    for name in ("changed", "lacking", "empty", "missing", "pipe", "program"):
         assert datasets._read_cache(sources.MNIST, tmp_path / f"{name}.npz") is None
+    assert not (tmp_path / "ran").exists()
+    pickle.loads(pickle.dumps(Program(tmp_path / "ran")))
+    assert (tmp_path / "ran").exists()  # whoever unpickles it runs it
+
+
+class Program:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
 
 
 def test_a_damaged_tfds_folder_is_said(prepared, offline, tmp_path):
     shutil.copytree(prepared / "mnist", tmp_path / "mnist")
     (records,) = (tmp_path / "mnist" / "3.0.1").glob("mnist-test.array_record*")
     records.write_bytes(records.read_bytes()[: records.stat().st_size // 2])
+    killed = tmp_path / "mnist" / "incomplete.ABCDEF_3.0.1"
+    killed.mkdir()
     with pytest.raises(datasets.DatasetNotFoundError, match=r"3.0.1 is damaged or holds.*remove that folder"):
         load(tmp_path)
+    assert not killed.exists()
 
 
 class _Answers(http.server.BaseHTTPRequestHandler):
@@ -173,7 +195,10 @@ def test_offline_names_every_source_and_the_folder(offline, tmp_path):
 def test_a_wrong_local_file_is_not_taken(small, offline, tmp_path, change):
     for name, content in small["mnist"].items():
         (tmp_path / name).write_bytes(change(content) if name == "t10k-images-idx3-ubyte" else content)
-    with pytest.raises(datasets.DatasetNotFoundError, match="wrong SHA-256 of t10k-images-idx3-ubyte"):
+    right = hashlib.sha256(small["mnist"]["t10k-images-idx3-ubyte"]).hexdigest()
+    wrong = hashlib.sha256(change(small["mnist"]["t10k-images-idx3-ubyte"])).hexdigest()
+    message = f"wrong SHA-256 of t10k-images-idx3-ubyte: {wrong}, not {right}"
+    with pytest.raises(datasets.DatasetNotFoundError, match=message):
         load(tmp_path)
     assert not (tmp_path / "mnist.npz").exists()
 
@@ -198,7 +223,26 @@ def test_somebody_elses_folder_is_only_read(prepared, monkeypatch):
     assert sorted(prepared.rglob("*")) == before
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+def test_a_folder_that_cannot_be_is_said(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(datasets.DatasetNotFoundError, match=r"cannot write into the data folder.*--data-dir"):
         load(tmp_path / "file" / "data")
+    monkeypatch.setenv("JAXNN_DATA_DIR", str(tmp_path / "file"))
+    with pytest.raises(datasets.DatasetNotFoundError, match=r"/file is no folder: name another with.*JAXNN_DATA_DIR"):
+        load()
+
+
+@pytest.mark.parametrize("through_tfds", [False, True])
+def test_a_full_disk_is_said_and_nothing_is_left(small, monkeypatch, tmp_path, through_tfds):
+    def fail(*arguments, **arrays):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sources, "fetch", lambda images, data_dir: small["mnist"])
+    if through_tfds:
+        monkeypatch.setattr(datasets, "_through_tfds", fail)
+    else:
+        monkeypatch.setitem(sys.modules, "array_record.python.array_record_module", None)
+        monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(datasets.DatasetNotFoundError, match=rf"data folder {tmp_path} .*No space left on device.*room"):
+        load(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".mnist.lock"]

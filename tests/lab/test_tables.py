@@ -18,6 +18,14 @@ def test_the_last_column_is_the_target(tmp_path):
     assert table.feature_names == ("height", "weight")
 
 
+def test_a_table_is_the_same_from_every_program(tmp_path):
+    for text in ("\ufeffa,b\n1,2\n3,4\n\n", "a,b\r\n1,2\r\n3,4\r\n", "a;b\n1;2\n3;4", "a\tb\n1\t2\n3\t4\n"):
+        (tmp_path / "table.csv").write_bytes(text.encode())
+        table = tables.read_csv(tmp_path / "table.csv")
+        np.testing.assert_array_equal(np.column_stack([table.inputs, table.targets]), [[1, 2], [3, 4]])
+        assert table.feature_names == ("a",)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -48,14 +56,15 @@ def test_read_csv_refuses_files_that_cannot_be_read(tmp_path):
     with pytest.raises(BadUsageError, match=r"cannot read .*none.csv \(No such file"):
         tables.read_csv(tmp_path / "none.csv")
     (tmp_path / "picture.csv").write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(BadUsageError, match=r"cannot read .*picture.csv"):
+    with pytest.raises(BadUsageError, match=r"cannot read .*picture.csv .*: save it as CSV in UTF-8"):
         tables.read_csv(tmp_path / "picture.csv")
+    with pytest.raises(BadUsageError, match=r"cannot read /dev/zero \(it is a pipe or a device"):
+        tables.read_csv("/dev/zero")
 
 
-def table(inputs, targets=None):
+def table(inputs):
     inputs = np.array(inputs, float)
-    names = tuple("abcdef"[: inputs.shape[1]])
-    return tables.Table(inputs, np.zeros(len(inputs)) if targets is None else np.array(targets, float), names)
+    return tables.Table(inputs, np.zeros(len(inputs)), tuple("abcdef"[: inputs.shape[1]]))
 
 
 @pytest.mark.parametrize(
@@ -73,8 +82,36 @@ def test_what_makes_a_fit_doubtful_is_said(inputs, expected):
     assert all(warning.startswith(start) for warning, start in zip(warnings, expected, strict=True))
 
 
-def test_labels():
-    np.testing.assert_array_equal(tables.labels(table([[1], [2], [3]], [1, 0, 1]), "x.csv"), [1, 0, 1])
-    for targets, message in (([1, 1], "one class, 1"), ([1, 2], "not 1, 2"), ([0, 0.5], "not 0, 0.5")):
-        with pytest.raises(BadUsageError, match=message):
-            tables.labels(table([[1], [2]], targets), "x.csv")
+@pytest.mark.parametrize(
+    ("cells", "labels", "names"),
+    [
+        ("1 0 1 0", [1, 0, 1, 0], ("0", "1")),
+        ("2.0 0 1 1e0", [2, 0, 1, 1], ("0", "1", "2")),
+        ("yes no no yes", [1, 0, 0, 1], ("no", "yes")),
+        ("True False True False", [1, 0, 1, 0], ("False", "True")),
+    ],
+)
+def test_labels_are_numbers_or_words(tmp_path, cells, labels, names):
+    path = write(tmp_path, "size,kind\n" + "".join(f"{row}, {cell}\n" for row, cell in enumerate(cells.split())))
+    table = tables.read_csv(path, labels=True)
+    np.testing.assert_array_equal(table.inputs, [[0], [1], [2], [3]])
+    np.testing.assert_array_equal(table.targets, labels)
+    assert (table.targets.dtype, table.class_names) == (np.int32, names)
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ("1 1", "one class, 1"),
+        ("yes yes", "one class, yes"),
+        ("1 2", "words, or labels 0, 1 .* not 1, 2"),
+        ("0 0.5", "not 0, 0.5"),
+        ("0 1 yes", "line 4: the label 'yes' is none of the numbers"),
+        ("yes no ?", "line 4: the last column, the label, has no value"),
+        ("0 NaN 1", "line 3: the last column, the label, has no value"),
+        (" ".join(f"word{number}" for number in range(51)), "51 values: does it hold labels"),
+    ],
+)
+def test_labels_that_are_refused(tmp_path, cells, message):
+    with pytest.raises(BadUsageError, match=message):
+        tables.read_csv(write(tmp_path, "size,kind\n" + "".join(f"3,{cell}\n" for cell in cells.split())), labels=True)

@@ -11,7 +11,8 @@ def test_keeps_the_contract_and_finds_the_optimum(toy_run):
 
 def test_fits_a_table_of_the_user_and_says_where_there_is_no_optimum(toy_run, tmp_path):
     table = tmp_path / "table.csv"
-    table.write_text("size,kind\n" + "".join(f"{number},{int(number > 5)}\n" for number in range(12)))
+    table.write_text("size,kind\n" + "".join(f"{number},{'$large' if number > 5 else 'a$'}\n" for number in range(12)))
     run = toy_run("logistic_regression", "--csv", table, "--l2", 0)
+    assert run.rows[-1]["classes"] == ["$large", "a$"]
     assert run.summary["table_accuracy"] == 1
     assert run.summary["table_difference_to_sklearn"] is None

@@ -53,7 +53,10 @@ def write_settings(folder, **settings):
         (lambda folder, run: {"run": write_settings(folder, experiment="another")}, "is a run of another, whose nets"),
         (lambda folder, run: {"run": write_settings(folder, experiment="mnist_cnn", dataset="mnist")}, "no checkpoint"),
         (lambda folder, run: {"run": run, "images": (folder, folder / "lost.png")}, "lost.png: No such file or dir"),
-        (lambda folder, run: {"run": run, "images": (Path(__file__),)}, "it is no picture that can be read, such as a"),
+        (
+            lambda folder, run: {"run": run, "images": (Path(__file__),)},
+            "no picture that can be read: give a PNG or JPEG",
+        ),
     ],
 )
 def test_refuses(three_nets, tmp_path, make, message):
