@@ -1,6 +1,7 @@
 """`python -m experiments NAME [options]` runs one experiment, `python -m experiments --list` names them all."""
 
 import ast
+import contextlib
 import difflib
 import os
 import re
@@ -50,5 +51,23 @@ def docstring(name: str) -> str:
     return ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text())) or ""
 
 
+def open_streams():
+    """Standard streams that the caller has closed lead nowhere; else the run's own files would take their numbers."""
+    for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
 if __name__ == "__main__":
-    main()
+    open_streams()
+    try:
+        try:
+            main()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:  # nobody reads the output any more, as with `| head`, or the disk is full
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it
+        if not isinstance(error, BrokenPipeError):
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"cannot write the output ({error.strerror})\n")
+        sys.exit(1)

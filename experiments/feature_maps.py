@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 import experiments
 from jaxnn import cnn, losses, metrics, training
 from jaxnn.lab import datasets, diagrams, plots
-from jaxnn.lab.config import BadUsageError, Count, DataDir, Seed, read_settings
+from jaxnn.lab.config import BadUsageError, Count, DataDir, Seed, UserPath, read_settings
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
 
@@ -37,7 +37,7 @@ from jaxnn.lab.start import start
 class Config:
     """The net and the images."""
 
-    run: Path | None = None  # folder of a run of mnist_cnn, whose first net is shown; None: one is trained here
+    run: UserPath | None = None  # folder of a run of mnist_cnn, whose first net is shown; None: one is trained here
     num_steps: Count = 1100  # of the training without --run, 50 images each
     num_images: Annotated[int, Field(ge=200, le=5000)] = 5000  # validation images that are looked at
     data_dir: DataDir = None  # data folder; None is $JAXNN_DATA_DIR, else ~/.cache/jaxnn

@@ -46,7 +46,7 @@ class Config:
     function: str | None = None  # one of yours of x1 and x2, such as "sin(3*x1)*x2"; None is the deck's three
     hidden_sizes: Annotated[tuple[Size, ...], Field(min_length=1)] = (3, 6, 12)  # logistic neurons of each kind of net
     num_points: Annotated[int, Field(ge=1, le=10_000)] = 100  # examples of each seed, uniform on [-2, 2]²
-    num_steps: Annotated[int, Field(ge=1, le=100_000)] = 200  # of the Levenberg-Marquardt method
+    num_steps: Annotated[int, Field(ge=1, le=10_000)] = 200  # of the Levenberg-Marquardt method
     animate: bool = False  # also write animation.gif: the nets with the most neurons as they learn
     seed: Seed = 0  # of the examples and weights of the first nets
     num_seeds: NumSeeds = 32  # nets of each kind; the others take the seeds that follow

@@ -25,7 +25,7 @@ from pydantic.dataclasses import dataclass
 
 from jaxnn import linear_models, losses, models, training
 from jaxnn.lab import plots
-from jaxnn.lab.config import Count, Penalty, Seed
+from jaxnn.lab.config import Count, Seed
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
 from jaxnn.types import Batch
@@ -39,7 +39,7 @@ class Config:
     """The data, and the descent."""
 
     num_points: Annotated[int, Field(ge=100, le=1_000_000)] = 200  # examples, whose targets lie on the plane
-    noise: Penalty = 3.0  # standard deviation of what is added to the targets
+    noise: Annotated[float, Field(ge=0, le=1e6)] = 3.0  # standard deviation of what is added to the targets
     num_steps: Count = 2000  # of gradient descent and of SGD
     batch_size: Annotated[int, Field(ge=1, le=100)] = 20  # of SGD
     seed: Seed = 0  # of data, weights and batches

@@ -14,7 +14,6 @@ Time:   13 s
 
 import functools
 import warnings
-from pathlib import Path
 from typing import Annotated
 
 import jax
@@ -26,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 
 from jaxnn import data, descent, linear_models, losses, metrics, models
 from jaxnn.lab import datasets, plots, tables
-from jaxnn.lab.config import Penalty, Seed
+from jaxnn.lab.config import Penalty, Seed, UserPath
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
 from jaxnn.layers import dense
@@ -37,7 +36,7 @@ from jaxnn.types import Batch
 class Config:
     """The data, and the fits."""
 
-    csv: Path | None = None  # a table whose last column is the label, a word or 0 ... K-1; None is two real sets
+    csv: UserPath | None = None  # a table whose last column is the label, a word or 0 ... K-1; None is two real sets
     num_points: Annotated[int, Field(ge=2, le=1_000_000)] = 200  # made-up examples, half of each class
     distance: Annotated[float, Field(ge=0, le=1000)] = 3.0  # between the centres of the classes, in standard deviations
     l2: Penalty = 1e-3  # times the sum of squared weights, in the loss on the table

@@ -22,7 +22,7 @@ from pydantic.dataclasses import dataclass
 
 from jaxnn import augment, cnn, losses, metrics, training
 from jaxnn.lab import datasets, diagrams, plots
-from jaxnn.lab.config import Count, DataDir, NumSeeds, Penalty, Rate, Seed, Share
+from jaxnn.lab.config import Count, DataDir, NumSeeds, Penalty, Rate, Seed, Share, Width
 from jaxnn.lab.run import Run, RunFailedError, mean_and_sd
 from jaxnn.lab.start import start
 
@@ -32,8 +32,8 @@ class Config:
     """The nets and their training."""
 
     dataset: Literal["mnist", "fashion_mnist"] = "mnist"  # handwritten digits, or photographs of clothes
-    channels: tuple[Count, Count] = (24, 32)  # of the two convolutions, 5x5 and 3x3
-    hidden_size: Count = 256  # neurons of the dense layer
+    channels: tuple[Width, Width] = (24, 32)  # of the two convolutions, 5x5 and 3x3
+    hidden_size: Width = 256  # neurons of the dense layer
     batch_norm: bool = True  # batch normalisation of every hidden layer
     dropout: Share = 0.2  # probability with which a neuron of the dense layer is dropped in training
     max_shift: Annotated[int, Field(ge=0, le=27)] = 1  # augmentation: images move by up to this many pixels

@@ -23,7 +23,7 @@ from pydantic.dataclasses import dataclass
 
 from jaxnn import augment, layers, losses, metrics, models, training
 from jaxnn.lab import datasets, plots
-from jaxnn.lab.config import Count, DataDir, NumSeeds, Rate, Seed
+from jaxnn.lab.config import DataDir, NumSeeds, Rate, Seed, Width
 from jaxnn.lab.run import Run, RunFailedError, mean_and_sd
 from jaxnn.lab.start import start
 
@@ -32,7 +32,7 @@ from jaxnn.lab.start import start
 class Config:
     """The net and its trainings."""
 
-    hidden_sizes: tuple[Count, ...] = (300, 100)  # neurons of the hidden layers
+    hidden_sizes: tuple[Width, ...] = (300, 100)  # neurons of the hidden layers
     learning_rate: Rate = 0.01  # of the deck's recipe
     epochs: Annotated[int, Field(ge=1, le=1000)] = 30  # of the deck's recipe
     modern_epochs: Annotated[int, Field(ge=1, le=1000)] = 8  # of the modern recipe

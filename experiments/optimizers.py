@@ -41,7 +41,7 @@ class Config:
     optimizers: Annotated[tuple[training.OptimizerName, ...], Field(min_length=1)] = get_args(training.OptimizerName)
     learning_rates: Annotated[tuple[Rate, ...], Field(min_length=1)] = GRID  # each optimizer gets the best of them
     num_steps: Annotated[int, Field(ge=1, le=100_000, multiple_of=EVAL_EVERY)] = 400  # of each training
-    target: Rate = 0.2  # loss on validation images to be reached
+    target: Annotated[float, Field(gt=0, le=1e6)] = 0.2  # loss on validation images to be reached
     data_dir: DataDir = None  # data folder; None is $JAXNN_DATA_DIR, else ~/.cache/jaxnn
     seed: Annotated[int, Field(ge=0, lt=2**29)] = 0  # of the first net of the race
     num_seeds: NumSeeds = 10  # nets of each optimizer in the race; the others take the seeds that follow

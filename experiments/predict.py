@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass
 
 import experiments
 from jaxnn.lab import datasets, diagrams, images
-from jaxnn.lab.config import BadUsageError, Seed
+from jaxnn.lab.config import BadUsageError, Seed, UserPath
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
 
@@ -33,8 +33,8 @@ NUM_DRAWN = 40  # at most so many pictures are in the figure; all are in the log
 class Config:
     """What is read, and by which nets."""
 
-    run: Path | None = None  # folder of a run of mnist_cnn; None is the newest finished one on mnist in runs/
-    images: tuple[Path, ...] = ()  # picture files, one digit each; none are those of docs/digits
+    run: UserPath | None = None  # folder of a run of mnist_cnn; None is the newest finished one on mnist in runs/
+    images: tuple[UserPath, ...] = ()  # picture files, one digit each; none are those of docs/digits
     seed: Seed = 0  # changes nothing: no number is drawn here
 
 

@@ -23,7 +23,7 @@ from pydantic.dataclasses import dataclass
 from jaxnn import linear_models, metrics
 from jaxnn.data import fit_standardizer, standardize
 from jaxnn.lab import datasets, diagrams, plots, tables
-from jaxnn.lab.config import BadUsageError, Seed
+from jaxnn.lab.config import BadUsageError, Seed, UserPath
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
 from jaxnn.layers import dense
@@ -33,7 +33,7 @@ from jaxnn.layers import dense
 class Config:
     """The table, and the penalties."""
 
-    csv: Path | None = None  # a table whose last column is the target; None is the diabetes set
+    csv: UserPath | None = None  # a table whose last column is the target; None is the diabetes set
     num_penalties: Annotated[int, Field(ge=2, le=1000)] = 40  # strengths of ridge and lasso
     seed: Seed = 0  # changes nothing: no number is drawn here
 

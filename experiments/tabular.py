@@ -24,7 +24,7 @@ from sklearn import linear_model, pipeline, preprocessing
 
 from jaxnn import data, losses, metrics, models, training
 from jaxnn.lab import datasets, diagrams, plots
-from jaxnn.lab.config import Count, NumSeeds, Seed
+from jaxnn.lab.config import Count, NumSeeds, Seed, Width
 from jaxnn.lab.run import Run, RunFailedError, mean_and_sd
 from jaxnn.lab.start import start
 from jaxnn.types import Batch
@@ -37,7 +37,7 @@ NUM_FOLDS, TEST_SHARE = 5, 0.2
 class Config:
     """Nets and splits."""
 
-    hidden_sizes: tuple[Count, ...] = (8,)  # neurons of the hidden layers; none is linear or softmax regression
+    hidden_sizes: tuple[Width, ...] = (8,)  # neurons of the hidden layers; none is linear or softmax regression
     num_steps: Count = 300  # of gradient descent with momentum 0.9 on all training rows
     seed: Seed = 0  # of the first split and its nets
     num_seeds: NumSeeds = 10  # splits; the others take the seeds that follow

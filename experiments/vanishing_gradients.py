@@ -28,7 +28,7 @@ from pydantic.dataclasses import dataclass
 
 from jaxnn import layers, losses, metrics, models, training
 from jaxnn.lab import datasets, diagrams, plots
-from jaxnn.lab.config import DataDir, NumSeeds, Rate, Seed
+from jaxnn.lab.config import DataDir, Rate, Seed
 from jaxnn.lab.run import Run, mean_and_sd
 from jaxnn.lab.start import start
 
@@ -47,7 +47,7 @@ class Config:
     num_steps: Annotated[int, Field(ge=3, le=99_999, multiple_of=3)] = 240  # on 50 images each, with momentum 0.9
     data_dir: DataDir = None  # data folder; None is $JAXNN_DATA_DIR, else ~/.cache/jaxnn
     seed: Seed = 0  # of the first net of each kind
-    num_seeds: NumSeeds = 3  # nets of each kind; the others take the seeds that follow
+    num_seeds: Annotated[int, Field(ge=1, le=100)] = 3  # nets of each kind; the others take the seeds that follow
 
 
 def train_net(config: Config, depth: int, batch_norm: bool, data, kind, learning_rate, key):

@@ -1,10 +1,10 @@
 """The settings of an experiment: from the command line, or from the config.json of a run."""
 
-import argparse
 import contextlib
 import dataclasses
 import importlib.util
 import io
+import itertools
 import json
 import re
 import sys
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
+import pydantic_core
 import tyro
 from pydantic import Field
 
@@ -20,20 +21,32 @@ class BadUsageError(Exception):
     """What the user asked for cannot be done; the message says why and how to mend it."""
 
 
+def _is_path(path: Any) -> Any:
+    if path == "" or "\0" in str(path):
+        raise ValueError(f"{path!r} is no path")
+    return path
+
+
 def _is_no_file(path: Path | None) -> Path | None:
-    if path is not None and path.is_file():
+    try:
+        is_file = path is not None and path.expanduser().is_file()
+    except (OSError, RuntimeError) as error:  # too long, or the home of nobody
+        raise ValueError(f"{_short(path)} cannot be a folder ({getattr(error, 'strerror', None) or error})") from error
+    if is_file:
         raise ValueError(f"{path} is a file: name the folder that has the data, or is to have them")
     return path
 
 
 # What settings are made of: their limits. The comment behind a setting is its help.
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Width = Annotated[int, Field(ge=1, le=4096)]  # of a layer: two such ones, one after the other, fit into memory
 Share = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, le=1e6)]
 Penalty = Annotated[float, Field(ge=0, le=1e6)]
 Seed = Annotated[int, Field(ge=0, lt=2**30)]
-NumSeeds = Annotated[int, Field(ge=1, le=10_000)]
-DataDir = Annotated[Path | None, pydantic.AfterValidator(_is_no_file)]
+NumSeeds = Annotated[int, Field(ge=1, le=1000)]
+UserPath = Annotated[Path, pydantic.BeforeValidator(_is_path)]
+DataDir = Annotated[UserPath | None, pydantic.AfterValidator(_is_no_file)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,25 +69,24 @@ class TrainingOptions(Options):
 
 def parse_command_line(name: str, config_class: type, quick: Any, *, resumable: bool) -> tuple[TrainingOptions, Any]:
     """The options and the settings. Raises BadUsageError where these cannot be."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--quick", action="store_true")
-    early.add_argument("--from", type=Path, dest="from_", nargs="?")
-    if resumable:
-        early.add_argument("--resume", type=Path, nargs="?")
-    given, _ = early.parse_known_args()
-    default = quick if given.quick else config_class()
-    resume = getattr(given, "resume", None)
-    source = given.from_ or (resume and resume / "config.json")
-    if source:
-        default = read_config(name, config_class, source)
-    options, settings = _parse(name, config_class, default, TrainingOptions if resumable else Options)
-    config = _check(config_class, settings)
+    for before, argument in itertools.pairwise(sys.argv):
+        if re.fullmatch(r"(--[\w-]+=)?|.*[\0\ud800-\udfff].*", argument, re.DOTALL):  # Python's sign of broken UTF-8
+            raise BadUsageError(f"behind {before} an argument is empty or no text: {argument!r}")
+    options_class = TrainingOptions if resumable else Options
+    options, settings = _parse(name, config_class, config_class(), options_class)
+    resume = options.resume
     exclusive = {"--resume": resume, "--from": options.from_, "--quick": options.quick}
     both = [flag for flag, value in exclusive.items() if value] + ["--out"] * bool(resume and options.out)
     if len(both) > 1:
         raise BadUsageError(f"{' and '.join(both)} exclude each other: give one of them")
-    if resumable and options.tensorboard and not importlib.util.find_spec("tensorboardX"):
-        raise BadUsageError("--tensorboard needs the package tensorboardX: pip install tensorboardX")
+    source = resume / "config.json" if resume else options.from_
+    default = read_config(name, config_class, source) if source else quick
+    if source or options.quick:  # once more, for what is not said has other defaults
+        _, settings = _parse(name, config_class, default, options_class)
+    config = _check(config_class, settings)
+    tensorboard = options.tensorboard or (resume and (resume / "tensorboard").exists())
+    if tensorboard and not importlib.util.find_spec("tensorboardX"):
+        raise BadUsageError("the log for TensorBoard needs the package tensorboardX: pip install tensorboardX")
     changed = _differences(config, default) if resume else ""
     if changed:
         raise BadUsageError(f"{resume} cannot go on with other settings: {changed}; begin a new run")
@@ -104,6 +116,8 @@ def _parse(name: str, config_class: type, default: Any, options_class: type) -> 
         if error.code:
             raise BadUsageError(_without_box(errors.getvalue())) from error
         raise
+    except BrokenPipeError:  # whoever reads the --help has seen enough
+        sys.exit(1)
     options = TrainingOptions(**vars(parsed.run))
     return options, {field.name: getattr(parsed.config, field.name) for field in dataclasses.fields(config_class)}
 
@@ -139,7 +153,7 @@ def read_config(name: str | None, config_class: type, path: Path):
 def read_settings(path: Path) -> dict[str, Any]:
     """The content of a run's config.json, whatever the experiment. Raises BadUsageError where it is no such file."""
     try:
-        content = json.loads(path.read_text())
+        content = pydantic_core.from_json(path.read_bytes())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BadUsageError(f"cannot read the settings of a run in {path} ({reason})") from error
@@ -154,9 +168,14 @@ def _in_words(error: pydantic.ValidationError) -> str:
     for fault in error.errors():
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] != "value_error":
-            message = f"{message[0].lower()}{message[1:]}, not {fault['input']}"
+            message = f"{message[0].lower()}{message[1:]}, not {_short(fault['input'])}"
         lines.append(" ".join([*(f"--{str(part).replace('_', '-')}:" for part in fault["loc"][:1]), message]))
     return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 100 else f"{text[:100]} ..."
 
 
 def _differences(config, earlier) -> str:

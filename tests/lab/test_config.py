@@ -26,6 +26,16 @@ def settings_of(folder):
         ("--num-steps", "Missing value for argument '--num-steps'.* (--help names all settings)"),
         ("--from", "Missing value for argument '--from'.* (--help names all settings)"),
         (f"--data-dir {__file__}", f"--data-dir: {__file__} is a file: name the folder that has the data, .*"),
+        (
+            "--data-dir ~nosuchuser/data",
+            "--data-dir: ~nosuchuser/data cannot be a folder (Could not determine .*)",
+        ),
+        (f"--data-dir {'a' * 5000}", "--data-dir: a{100} ... cannot be a folder (File name too long)"),
+        (f"--seed {'9' * 4000}", "--seed: input should be less than 1073741824, not 9{100} ..."),
+        ("--learning-rates 1e400", "--learning-rates: input should be less than or equal to 1000000, not inf"),
+        ("--out=", "behind toy_experiment an argument is empty or no text: '--out='"),
+        ("--resume \udcff", r"behind --resume an argument is empty or no text: '\\udcff'"),
+        ("--quick=1", "Unrecognized options: 1 (--help names all settings)"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_a_line(call, monkeypatch, tmp_path, arguments, message):
@@ -54,6 +64,9 @@ def test_each_setting_that_cannot_be_has_its_line(call):
         ({"num_steps": 0}, "--num-steps: input should be greater than or equal to 1, not 0"),
         ({"learning_rates": 0.1}, "--learning-rates: input should be a valid array, not 0.1"),
         ({"learning_rates": [0.1, math.nan]}, "--learning-rates: input should be less than or equal to .*, not nan"),
+        ({"data_dir": "a\0"}, r"--data-dir: 'a\\x00' is no path"),
+        ({"data_dir": ""}, "--data-dir: '' is no path"),
+        ({"seed": [1]}, r"--seed: input should be a valid integer, not \[1\]"),
         ({"colour": 3}, "--colour: unexpected keyword argument, not 3"),
         ({"experiment": "another"}, "belongs to the experiment another, not to toy_experiment"),
         ({"experiment": None}, "belongs to the experiment None, not to toy_experiment"),
@@ -74,11 +87,13 @@ def test_a_file_of_settings_that_cannot_be_is_refused(call, tmp_path, content, m
 def test_what_cannot_be_read_is_refused(call, tmp_path):
     (tmp_path / "config.json").write_bytes(b"\xff{")
     (tmp_path / "cut.json").write_text('{"experiment": ')
+    (tmp_path / "deep.json").write_text("[" * 100_000)
     for arguments, reason in [
         (["--resume", tmp_path / "nothing"], "No such file or directory"),
-        (["--resume", tmp_path], ".*decode.*"),
+        (["--resume", tmp_path], "expected value.*"),
         (["--from", tmp_path], "Is a directory"),
-        (["--from", tmp_path / "cut.json"], "Expecting value.*"),
+        (["--from", tmp_path / "cut.json"], "EOF while parsing.*"),
+        (["--from", tmp_path / "deep.json"], "recursion limit exceeded.*"),
     ]:
         done = call(*arguments)
         assert done.code == 2
@@ -92,6 +107,8 @@ def test_quick_is_a_default_that_flags_override(call, tmp_path):
     assert settings_of(tmp_path / "quick")["num_steps"] == 4
     call("--quick", "--num-steps", 5, "--out", tmp_path / "five")
     assert settings_of(tmp_path / "five")["num_steps"] == 5
+    call("--quick", "--no-quick", "--learning-rates", 0.1, "--out", tmp_path / "whole")
+    assert settings_of(tmp_path / "whole")["num_steps"] == 20
 
 
 def test_from_repeats_a_run(call, tmp_path, left_by):
@@ -139,8 +156,10 @@ def test_help_shows_comments_and_only_what_the_experiment_can_do(call):
         assert call(flag, "/tmp", resumable=False).code == 2
 
 
-def test_tensorboard_without_its_package_is_refused(call, monkeypatch, tmp_path):
+def test_tensorboard_without_its_package_is_refused(call, monkeypatch, tmp_path, whole):
     monkeypatch.setattr(config.importlib.util, "find_spec", lambda name: None)
-    done = call("--tensorboard", "--out", tmp_path / "run")
-    assert (done.code, "pip install tensorboardX" in done.err) == (2, True)
+    (whole / "tensorboard").mkdir()
+    for arguments in (["--tensorboard", "--out", tmp_path / "run"], ["--resume", whole]):
+        done = call(*arguments)
+        assert (done.code, "pip install tensorboardX" in done.err) == (2, True)
     assert not (tmp_path / "run").exists()
