@@ -38,7 +38,7 @@ def crash(owner, name, number, *, before=False, meant=lambda *arguments: True):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, crashing)
-        patch.setattr(Run, "close", lambda run: run._open.close())
+        patch.setattr(Run, "close", lambda run: run._chunks and run._chunks.close())
         with pytest.raises(CrashError):
             yield
 
@@ -86,8 +86,8 @@ def test_a_signal_saves_and_says_how_to_go_on(call, monkeypatch, tmp_path, whole
     assert done.code == 128 + number
     step = {2: 4, 9: 8}[row]
     assert done.err.splitlines()[-2:] == [
-        f"toy_experiment: stopped after step {step}; all is saved in {folder}; go on with",
-        f'  make experiment NAME=toy_experiment ARGS="--resume {folder}"',
+        f"toy_experiment: stopped after step {step}; all is saved; go on with",
+        f"  {sys.executable} -m experiments toy_experiment --resume {folder}",
     ]
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == row
     assert not (folder / "summary.json").exists()
@@ -107,7 +107,7 @@ def test_ctrl_c_twice_says_how_to_go_on_where_there_is_a_checkpoint(call, monkey
     assert done.code == 130
     assert done.err.splitlines()[-2:] == [
         "toy_experiment: interrupted",
-        f'  make experiment NAME=toy_experiment ARGS="--resume {tmp_path / "run"}"',
+        f"  {sys.executable} -m experiments toy_experiment --resume {tmp_path / 'run'}",
     ]
 
 
@@ -148,7 +148,7 @@ def test_checkpoints_that_cannot_be_gone_on_with_are_kept(call, whole):
     done = call("--resume", whole)
     assert done.code == 1
     assert "metrics.jsonl is shorter than when" in done.err
-    last = f"toy_experiment: none of the checkpoints of training_1 in {whole} can be gone on with"
+    last = f"toy_experiment: none of the checkpoints of training_1 in {whole} can be resumed from"
     assert done.err.splitlines()[-1] == last
     assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
 

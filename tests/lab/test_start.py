@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -228,7 +229,7 @@ def test_a_folder_with_odd_characters_can_be_gone_on_with(call, tmp_path):
     done = call("--out", folder, main=interrupt)
     assert done.code == 128 + signal.SIGTERM
     assert done.err.splitlines()[-1] == (
-        f'  make experiment NAME=toy_experiment ARGS="--resume {shlex.quote(str(folder))}"'
+        f"  {sys.executable} -m experiments toy_experiment --resume {shlex.quote(str(folder))}"
     )
 
 
