@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ class NoDeviceError(Exception):
 
 def use_compilation_cache():
     """Compiled programs are kept, so that the next run starts at once; JAX_COMPILATION_CACHE_DIR says where else."""
+    warnings.filterwarnings("ignore", "Error writing persistent compilation cache")  # on a full disk, for each program
     if jax.config.jax_compilation_cache_dir is None:  # pyrefly: ignore[missing-attribute]
         folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxnn" / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(folder))

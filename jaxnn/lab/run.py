@@ -160,7 +160,7 @@ class Run:
             for name, value in numbers.items():
                 if value.ndim == 0 and value.dtype.kind in "if":
                     self._events.add_scalar(f"{name}{ending}", value.item(), row.get("step"))
-        self._events.flush()
+            self._events.flush()  # row by row, so that a full disk fails here: in the writer's own thread it would hang
 
     def begin(self):
         """Starts writing metrics.jsonl from its beginning; restoring a checkpoint moves on to where its rows end."""

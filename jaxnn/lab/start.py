@@ -153,10 +153,10 @@ def _say_how_to_go_on(terminal, name: str, run: Run | None):
     if run is None or not (run.directory / "checkpoints").exists():
         return
     python = Path(sys.executable)
-    if python.is_relative_to(Path.cwd()):
+    if Path.cwd() in python.parents[1:]:
         python = python.relative_to(Path.cwd())
     program = ["-m", "experiments", name] if sys.argv[0] == name else [sys.argv[0]]
-    terminal.out("  " + shlex.join([str(python), *program, "--resume", str(run.directory)]), highlight=False)
+    terminal.file.write(f"  {shlex.join([str(python), *program, '--resume', str(run.directory)])}\n")
 
 
 def _say_what_to_look_at(terminal, directory: Path, docstring: str):

@@ -35,6 +35,24 @@ def test_float32_comes_back_from_json_bit_for_bit():
     np.testing.assert_array_equal(np.array(json.loads(files.to_json(values)), np.float32), values)
 
 
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(files.os, "fsync", lambda file: calls.append("fsync"))
+    monkeypatch.setattr(Path, "replace", lambda part, path: calls.append("replace"))
+    files.write_json(tmp_path / "a.json", {})
+    assert calls == ["fsync", "replace", "fsync"]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe\xff", b"[]"])
+def test_json_that_is_damaged_does_not_count(tmp_path, caplog, monkeypatch, content):
+    monkeypatch.setattr(files.logging.getLogger("jaxnn"), "propagate", True)
+    path = tmp_path / "a.json"
+    assert (files.read_json(path), caplog.text) == (None, "")
+    path.write_bytes(content)
+    assert files.read_json(path) is None
+    assert f"{path} is damaged" in caplog.text
+
+
 def test_a_crash_between_write_and_rename_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
     files.write_json(path, {"a": 1})
@@ -48,3 +66,4 @@ def test_a_crash_between_write_and_rename_leaves_the_old_file(tmp_path, monkeypa
     with pytest.raises(OSError, match="power"):
         files.write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]

@@ -81,6 +81,19 @@ def test_of_each_training_the_two_newest_checkpoints_are_kept(trained):
     assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == names
 
 
+def test_files_that_the_user_puts_beside_the_checkpoints_stay(trained):
+    folder = trained / "checkpoints"
+    (folder / "nets-00000099.safetensors").mkdir()
+    for name in (".DS_Store", "-.safetensors", *(f"nets-{step}.safetensors" for step in ("1", "٠٠٠٠٠٠٠١", "best"))):
+        (folder / name).write_text("mine")
+    before = set(folder.iterdir())
+    this = again(trained)
+    this.check_settings()
+    assert train(this, total=20) == ([12, 16, 20], 20)
+    newest = {folder / f"nets-{step:08d}.safetensors" for step in (16, 20)}
+    assert set(folder.iterdir()) == before - {folder / f"nets-{step:08d}.safetensors" for step in (8, 10)} | newest
+
+
 def test_two_trainings_of_one_name_are_refused(tmp_path):
     this = Run(tmp_path)
     train(this)
