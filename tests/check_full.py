@@ -22,7 +22,8 @@ def quick(name: str, *options: str) -> str:
 
 PYTEST = "$PYTHON -m pytest --quiet"
 CHECKS = {
-    "property tests with many examples, crashes at every call of the system": f"HYPOTHESIS_PROFILE=long {PYTEST} -m full",
+    "properties with many examples": f"HYPOTHESIS_PROFILE=long {PYTEST} tests/test_properties.py",
+    "crashes at every call of the system": f"{PYTEST} -m full",
     "no key is used twice": f"JAX_DEBUG_KEY_REUSE=1 {PYTEST} {PURE}",
     "no tracer leaks": f"JAX_CHECK_TRACER_LEAKS=1 {PYTEST} {PURE}",
     "no training meets a NaN": " && ".join(f"JAX_DEBUG_NANS=1 {quick(name)}" for name in TRAININGS),
@@ -35,7 +36,8 @@ CHECKS = {
         " && $OLDPWD/wheel/venv/bin/python -c 'import jaxnn.lab.start; assert \"site-packages\" in jaxnn.__file__'"
     ),
     "the lowest versions that pyproject.toml allows": (
-        "uv venv --quiet lowest && uv pip install --quiet --python lowest/bin/python --resolution lowest-direct -e .[dev]"
+        "$PYTHON -m venv lowest"
+        " && $PYTHON -m uv pip install --quiet --python lowest/bin/python --resolution lowest-direct -e .[dev]"
         " && lowest/bin/python -m pytest --quiet"
     ),
     "Python 3.12": "make test PYTHON=python3.12",

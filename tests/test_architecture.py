@@ -36,9 +36,10 @@ ALLOWED = {  # room: the rooms that it may import
     "lab.config": set(),
     "lab.console": set(),
     "lab.environment": {"lab.files"},
-    "lab.checkpoint": set(),
-    "lab.run": {"lab.checkpoint", "lab.config", "lab.console"},
-    "lab.start": {"lab.config", "lab.console", "lab.environment", "lab.run"},
+    "lab.checkpoint": {"lab.files"},
+    "lab.chunks": {"lab.console"},
+    "lab.run": {"lab.checkpoint", "lab.chunks", "lab.config", "lab.console", "lab.files"},
+    "lab.start": {"lab.chunks", "lab.config", "lab.console", "lab.environment", "lab.files", "lab.run"},
     "lab.plots": set(),
     "lab.diagrams": {"lab.plots"},
 }

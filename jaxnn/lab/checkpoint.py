@@ -6,7 +6,6 @@ runs no code of the file's.
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from jaxtyping import PyTree
+
+from jaxnn.lab.files import write_whole
 
 _BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}  # in which every dtype is kept, bfloat16 too
 
@@ -33,17 +34,7 @@ def save(path: Path, tree: PyTree, *, notes: dict[str, Any] | None = None):
     generators = {name: str(jax.random.key_impl(leaf)) for name, leaf in _named(tree).items() if _is_key(leaf)}
     header = json.dumps({"leaves": _describe(tree), "keys": generators, "notes": notes or {}})
     metadata = {"header": header, "sha256": _digest(header, arrays)}
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(safetensors.numpy.save(arrays, metadata))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # so that the new name outlives a crash, too
-    finally:
-        os.close(folder)
+    write_whole(path, safetensors.numpy.save(arrays, metadata))
 
 
 def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
@@ -52,16 +43,8 @@ def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
     Raises CheckpointError where a leaf has another place, shape or dtype than in `like`, or another content than when
     it was saved.
     """
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
-        header, digest = metadata["header"], metadata["sha256"]
-    except (OSError, KeyError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path} is no readable checkpoint ({type(error).__name__}: {error})") from error
-    if _digest(header, arrays) != digest:
-        raise CheckpointError(f"{path} is damaged: its content is not what was saved")
-    content, expected = json.loads(header), _describe(like)
+    content, arrays = _read(path)
+    expected = _describe(like)
     if content["leaves"] != expected:
         raise CheckpointError(
             f"{path} holds another structure: it has {_differences(content['leaves'], expected)}, expected was "
@@ -74,6 +57,25 @@ def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
         for name, leaf in _named(like).items()
     ]
     return jax.tree.unflatten(jax.tree.structure(like), leaves), content["notes"]
+
+
+def read_notes(path: Path) -> dict[str, Any]:
+    """The notes alone, whatever the tree. Raises CheckpointError where the file is damaged."""
+    return _read(path)[0]["notes"]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The header and the arrays."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
+        header, digest = metadata["header"], metadata["sha256"]
+    except (OSError, KeyError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path} is no readable checkpoint ({type(error).__name__}: {error})") from error
+    if _digest(header, arrays) != digest:
+        raise CheckpointError(f"{path} is damaged: its content is not what was saved")
+    return json.loads(header), arrays
 
 
 def _named(tree: PyTree) -> dict[str, Any]:

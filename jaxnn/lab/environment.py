@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class NoDeviceError(Exception):
 
 def use_compilation_cache():
     """Compiled programs are kept, so that the next run starts at once; JAX_COMPILATION_CACHE_DIR says where else."""
+    warnings.filterwarnings("ignore", "Error writing persistent compilation cache")  # on a full disk, for each program
     if jax.config.jax_compilation_cache_dir is None:  # pyrefly: ignore[missing-attribute]
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # there are many small ones

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import logging
+import math
 import os
 import re
 import shlex
@@ -12,7 +13,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,15 @@ import filelock
 import jax
 
 from jaxnn.lab import console, environment
-from jaxnn.lab.config import BadUsageError, parse_command_line
+from jaxnn.lab.chunks import StoppedError
+from jaxnn.lab.config import BadUsageError, TrainingOptions, parse_command_line
 from jaxnn.lab.environment import NoDeviceError
-from jaxnn.lab.run import Run, RunFailedError, StoppedError, to_json, write_json
+from jaxnn.lab.files import read_json, to_json, write_json, write_whole
+from jaxnn.lab.run import Run, RunFailedError
 
 log = logging.getLogger(__name__)
+
+_FAILURES = (BadUsageError, RunFailedError, NoDeviceError, OSError)  # that the user can do something about
 
 
 def start(
@@ -48,45 +54,51 @@ def start(
     name = Path(sys.argv[0]).stem
     terminal = console.stderr()
     console.show_log(terminal)
-    signal.signal(signal.SIGINT, _interrupt)
+    earlier = signal.signal(signal.SIGINT, _make_interrupt())
     run = None
     try:
         options, config = parse_command_line(name, config_class, quick, resumable=resumable)
-        directory = options.resume or _make_directory(name, options.out)
         settings = {"experiment": name, **dataclasses.asdict(config)}
-        with _lock(directory), jax.enable_x64(True) if x64 else contextlib.nullcontext():
+        float64 = jax.enable_x64(True) if x64 else contextlib.nullcontext()
+        with _folder(name, options) as directory, _lock(directory), float64:
             run = Run(directory, options, settings)
-            if (directory / "summary.json").exists():
-                log.info("%s is finished already", directory)
-                if options.tensorboard:
-                    run.show_in_tensorboard([])
-                    run.close()
-                summary = json.loads((directory / "summary.json").read_text())
-            else:
+            run.check_settings()
+            summary = read_json(directory / "summary.json")
+            if summary is None:
                 with _undo_if_nothing_began(directory, is_new=options.resume is None):
                     summary = _execute(run, settings, lambda run: main(config, run))
+            else:
+                log.info("%s is finished already", directory)
+                if options.tensorboard:
+                    run.finish()
+                    run.close()
+        console.print_summary(summary)
+        _say_what_to_look_at(terminal, directory, sys.modules[main.__module__].__doc__ or "")
     except StoppedError as error:
-        terminal.print(f"{name}: {error}")
-        _say_how_to_go_on(terminal, name, error.directory)
+        terminal.print(f"{name}: {error}; go on with")
+        _say_how_to_go_on(terminal, name, run)
         sys.exit(128 + error.signal_number)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         terminal.show_cursor()
         terminal.print(f"{name}: interrupted")
-        if run and (run.directory / "checkpoints").exists():
-            _say_how_to_go_on(terminal, name, run.directory)
-        sys.exit(128 + signal.SIGINT)
-    except (BadUsageError, RunFailedError, NoDeviceError, OSError) as error:
-        terminal.print(f"{name}: {error}", style="red")
+        _say_how_to_go_on(terminal, name, run)
+        _exit_at_once(128 + signal.SIGINT)
+    except _FAILURES as error:
+        terminal.print(f"{name}: {_in_words(error, run)}", style="red")
+        if isinstance(error, OSError):
+            _say_how_to_go_on(terminal, name, run)
         sys.exit(2 if isinstance(error, BadUsageError) else 1)
-    console.print_summary(summary)
-    _say_what_to_look_at(terminal, run.directory, sys.modules[main.__module__].__doc__ or "")
+    finally:
+        signal.signal(signal.SIGINT, earlier)
 
 
 def _execute(run: Run, settings: dict[str, Any], main: Callable[[Run], dict[str, Any]]) -> dict[str, Any]:
     directory = run.directory
     if (directory / "metrics.jsonl").exists() and not (directory / "checkpoints").exists():
         log.info("%s has no checkpoint: the run begins anew", directory)
-    write_json(directory / "config.json", settings)
+    if not (directory / "config.json").exists():  # a resumed run keeps its settings
+        write_json(directory / "config.json", settings)
     environment.use_compilation_cache()
     device = environment.device()
     write_json(directory / "environment.json", environment.describe() | _earlier(directory))
@@ -103,23 +115,48 @@ def _execute(run: Run, settings: dict[str, Any], main: Callable[[Run], dict[str,
 
 def _earlier(directory: Path) -> dict[str, Any]:
     """What a resumed run ran on before."""
-    path = directory / "environment.json"
-    if not path.exists():
-        return {}
-    content = json.loads(path.read_text())
-    return {"earlier": [*content.pop("earlier", []), content]}
+    content = read_json(directory / "environment.json")
+    return {"earlier": [*content.pop("earlier", []), content]} if content else {}
 
 
-def _interrupt(number, frame):
-    """Ctrl-C; but in JAX's callback of the garbage collector the exception would be lost: there, a moment later."""
-    if frame is not None and frame.f_code.co_name == "_xla_gc_callback":
-        threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+def _make_interrupt() -> Callable:
+    """What Ctrl-C does: raises KeyboardInterrupt; again within a second, while that tidies up, nothing."""
+    last = -math.inf
+
+    def interrupt(number, frame):
+        nonlocal last
+        if frame is not None and frame.f_code.co_name == "_xla_gc_callback":  # the exception would be lost there
+            threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+        elif time.monotonic() > last + 1:
+            last = time.monotonic()
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
+def _exit_at_once(status: int):
+    """Without Python's own end, which crashes where JAX is still compiling."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _in_words(error: Exception, run: Run | None) -> str:
+    """What failed; an error of the disk is told with a path, which it lacks where it comes from a write."""
+    if isinstance(error, OSError) and error.strerror and run:
+        return f"{error.strerror}: {error.filename or run.directory}"
+    return str(error)
+
+
+def _say_how_to_go_on(terminal, name: str, run: Run | None):
+    """The command for a run that has a checkpoint, as a shell takes it, whatever the folder is called."""
+    if run is None or not (run.directory / "checkpoints").exists():
         return
-    raise KeyboardInterrupt
-
-
-def _say_how_to_go_on(terminal, name: str, directory: Path):
-    terminal.print(f'  make experiment NAME={name} ARGS="--resume {shlex.quote(str(directory))}"')
+    python = Path(sys.executable)
+    if Path.cwd() in python.parents[1:]:
+        python = python.relative_to(Path.cwd())
+    program = ["-m", "experiments", name] if sys.argv[0] == name else [sys.argv[0]]
+    terminal.file.write(f"  {shlex.join([str(python), *program, '--resume', str(run.directory)])}\n")
 
 
 def _say_what_to_look_at(terminal, directory: Path, docstring: str):
@@ -132,20 +169,20 @@ def _say_what_to_look_at(terminal, directory: Path, docstring: str):
 
 @contextlib.contextmanager
 def _undo_if_nothing_began(directory: Path, *, is_new: bool):
-    """A run that fails before its first row leaves no new folder behind, and one that is resumed as it was.
+    """A run that fails before its first row is undone: a new folder is emptied, a resumed one restored.
 
     So the same command can be given again.
     """
-    before = {path: path.read_bytes() for path in directory.glob("*.json*")}
+    environment, rows = directory / "environment.json", directory / "metrics.jsonl"
+    before = {path: path.read_bytes() for path in (environment, rows) if path.exists()}
     try:
         yield
-    except (BadUsageError, RunFailedError, NoDeviceError, OSError, KeyboardInterrupt):
-        rows = directory / "metrics.jsonl"  # it is there, too, where a checkpoint is
+    except (*_FAILURES, KeyboardInterrupt):
         if is_new and not rows.exists():
-            shutil.rmtree(directory)
-        if not is_new and before.get(rows, b"").startswith(rows.read_bytes() if rows.exists() else b""):
-            for path, content in before.items():
-                path.write_bytes(content)
+            for path in directory.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        elif environment in before and before.get(rows) == (rows.read_bytes() if rows.exists() else None):
+            write_whole(environment, before[environment])
         raise
 
 
@@ -163,22 +200,38 @@ def _lock(directory: Path):
         lock.release()
 
 
-def _make_directory(name: str, out: Path | None) -> Path:
-    directory = out or Path("runs") / name
+@contextlib.contextmanager
+def _folder(name: str, options: TrainingOptions) -> Iterator[Path]:
+    """That of the run. Of the folders that are made for it, those that are empty at the end are removed again."""
+    if options.resume:
+        yield options.resume
+        return
+    wanted = options.out or Path("runs") / name
+    made = [folder for folder in (wanted, *wanted.parents) if not os.path.exists(folder)]
     try:
-        if out is None:
-            return _make_new_directory(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        taken = any(directory.iterdir())
-        if not taken:
-            (directory / ".lock").touch()
-    except OSError as error:
-        raise BadUsageError(
-            f"cannot write into the folder {directory} ({error.strerror}): name another with --out"
-        ) from error
-    if taken:
+        try:
+            if options.out:
+                _take(wanted)
+            else:
+                wanted = _make_new_directory(wanted)
+                made.insert(0, wanted)
+        except OSError as error:
+            raise BadUsageError(
+                f"cannot write into the folder {wanted} ({error.strerror}): name another with --out"
+            ) from error
+        yield wanted
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _take(directory: Path):
+    """A folder that is new, empty, or has only what a run leaves that was killed before it wrote its settings."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if {path.name for path in directory.iterdir()} - {".lock", ".config.json.part"}:
         raise BadUsageError(f"{directory} is there already: name another folder with --out, or remove it")
-    return directory
+    (directory / ".lock").touch()
 
 
 def _make_new_directory(parent: Path) -> Path:

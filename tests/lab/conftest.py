@@ -1,7 +1,6 @@
 """Experiments called as from the command line, in this process."""
 
 import json
-import signal
 import sys
 from types import SimpleNamespace
 
@@ -9,7 +8,7 @@ import pytest
 import safetensors.numpy
 import toy_experiment
 
-from jaxnn.lab.start import start
+from jaxnn.lab import start
 
 
 @pytest.fixture
@@ -17,18 +16,19 @@ def call(monkeypatch, capsys):
     """A function: calls the toy experiment, or one with another `main`, by its arguments; exit status and output."""
 
     def call(*arguments, main=toy_experiment.main, resumable=True, **options):
+        monkeypatch.setattr(start, "_exit_at_once", sys.exit)
         monkeypatch.setattr(sys, "argv", ["toy_experiment", *map(str, arguments)])
         capsys.readouterr()
         code = 0
         try:
-            start(toy_experiment.Config, main, quick=toy_experiment.Config(num_steps=4), resumable=resumable, **options)
+            start.start(
+                toy_experiment.Config, main, quick=toy_experiment.Config(num_steps=4), resumable=resumable, **options
+            )
         except SystemExit as end:
             code = end.code
         return SimpleNamespace(code=code, **capsys.readouterr()._asdict())
 
-    handler = signal.getsignal(signal.SIGINT)
-    yield call
-    signal.signal(signal.SIGINT, handler)
+    return call
 
 
 @pytest.fixture(scope="session")

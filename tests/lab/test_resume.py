@@ -1,6 +1,7 @@
 """A run that crashed, was killed or was stopped, and is resumed, leaves what an unbroken run leaves, bit for bit."""
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -38,7 +39,7 @@ def crash(owner, name, number, *, before=False, meant=lambda *arguments: True):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, crashing)
-        patch.setattr(Run, "close", lambda run: run._open.close())
+        patch.setattr(Run, "close", lambda run: run._chunks and run._chunks.close())
         with pytest.raises(CrashError):
             yield
 
@@ -86,8 +87,8 @@ def test_a_signal_saves_and_says_how_to_go_on(call, monkeypatch, tmp_path, whole
     assert done.code == 128 + number
     step = {2: 4, 9: 8}[row]
     assert done.err.splitlines()[-2:] == [
-        f"toy_experiment: stopped after step {step}; all is saved in {folder}; go on with",
-        f'  make experiment NAME=toy_experiment ARGS="--resume {folder}"',
+        f"toy_experiment: stopped after step {step}; all is saved; go on with",
+        f"  {sys.executable} -m experiments toy_experiment --resume {folder}",
     ]
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == row
     assert not (folder / "summary.json").exists()
@@ -107,7 +108,7 @@ def test_ctrl_c_twice_says_how_to_go_on_where_there_is_a_checkpoint(call, monkey
     assert done.code == 130
     assert done.err.splitlines()[-2:] == [
         "toy_experiment: interrupted",
-        f'  make experiment NAME=toy_experiment ARGS="--resume {tmp_path / "run"}"',
+        f"  {sys.executable} -m experiments toy_experiment --resume {tmp_path / 'run'}",
     ]
 
 
@@ -119,6 +120,67 @@ def test_a_resumed_run_remembers_what_it_ran_on_before(call, whole):
     earlier = json.loads((whole / "environment.json").read_text())["earlier"]
     assert len(earlier) == 2
     assert earlier[0] == first
+
+
+def test_a_resumed_run_keeps_its_settings(call, tmp_path, whole):
+    (whole / "summary.json").unlink()
+    before = (whole / "config.json").read_bytes()
+    assert call("--resume", whole, "--data-dir", tmp_path).code == 0
+    assert (whole / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_settings_that_were_edited_are_refused(call, whole, is_finished):
+    if not is_finished:
+        (whole / "summary.json").unlink()
+    path = whole / "config.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1').replace("0.2", "0.3"))
+    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    done = call("--resume", whole)
+    expected = f"{path} has been edited: learning_rates [0.1, 0.3] (was [0.1, 0.2]), seed 1 (was 0); put it back"
+    assert (done.code, expected in done.err) == (2, True)
+    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["environment.json", "summary.json"])
+def test_a_damaged_file_that_no_number_hangs_on_is_said_and_written_anew(call, whole, left_by, name):
+    expected = left_by(whole)
+    (whole / "summary.json").write_text("")
+    (whole / name).write_text('{"weight": 1')
+    done = call("--resume", whole)
+    assert (done.code, f"{whole / name} is damaged" in done.err) == (0, True)
+    assert left_by(whole) == expected
+    assert json.loads((whole / name).read_text())
+
+
+@pytest.mark.parametrize(("number", "code"), [(3, 1), (6, 0)])  # before all checkpoints, and behind an older one
+def test_a_damaged_row_is_written_anew_where_a_checkpoint_allows(call, whole, left_by, number, code):
+    expected, log = left_by(whole), whole / "metrics.jsonl"
+    (whole / "summary.json").unlink()
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([*lines[: number - 1], b"?" + lines[number - 1][1:], *lines[number:]]))
+    done = call("--resume", whole)
+    assert (done.code, f"line {number} of {log} is damaged" in done.err) == (code, True)
+    assert code or left_by(whole) == expected
+
+
+def test_a_full_disk_is_said_with_the_command_to_go_on(call, monkeypatch, tmp_path, whole, left_by):
+    def fail(file):
+        if list(folder.glob("checkpoints/*04.safetensors")):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        done = call("--out", folder)
+    assert done.code == 1
+    assert done.err.splitlines()[-2:] == [
+        f"toy_experiment: No space left on device: {folder}",
+        f"  {sys.executable} -m experiments toy_experiment --resume {folder}",
+    ]
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["training_1-00000004.safetensors"]
+    assert call("--resume", folder).code == 0
+    assert left_by(folder) == left_by(whole)
 
 
 def test_a_run_without_a_checkpoint_begins_anew_and_says_so(call, tmp_path, whole, left_by):
@@ -148,7 +210,7 @@ def test_checkpoints_that_cannot_be_gone_on_with_are_kept(call, whole):
     done = call("--resume", whole)
     assert done.code == 1
     assert "metrics.jsonl is shorter than when" in done.err
-    last = f"toy_experiment: none of the checkpoints of training_1 in {whole} can be gone on with"
+    last = f"toy_experiment: none of the checkpoints of training_1 in {whole} can be resumed from"
     assert done.err.splitlines()[-1] == last
     assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
 
@@ -169,6 +231,17 @@ def test_tensorboard_shows_the_log_also_of_a_resumed_run(call, tmp_path, whole, 
     assert scalars_in(folder / "tensorboard") == expected
     assert call("--resume", whole, "--tensorboard").code == 0  # which is finished
     assert scalars_in(whole / "tensorboard") == expected
+    (whole / "summary.json").unlink()  # all is trained, but not finished
+    assert call("--resume", whole).code == 0
+    assert scalars_in(whole / "tensorboard") == expected
+
+
+def test_tensorboard_without_its_package_is_said(call, monkeypatch, whole):
+    (whole / "summary.json").unlink()
+    (whole / "tensorboard").mkdir()
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    done = call("--resume", whole)
+    assert (done.code, "pip install tensorboardX, or remove that folder" in done.err.splitlines()[-1]) == (1, True)
 
 
 def scalars_in(folder):
@@ -187,10 +260,10 @@ def scalars_in(folder):
 
 
 @contextlib.contextmanager
-def running(*arguments, pause):
+def running(*arguments, pause=0, cache=None):
     """The toy experiment as a process, with so many seconds after each chunk."""
     environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        "JAX_COMPILATION_CACHE_DIR": str(cache or jax.config.jax_compilation_cache_dir),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TOY_PAUSE": str(pause),
@@ -226,15 +299,28 @@ def test_kill_9_at_any_moment_changes_nothing(call, tmp_path, whole, left_by):
     assert left_by(folder) == left_by(whole)
 
 
-def test_a_process_that_is_told_to_stop_saves_and_ends_in_order(call, tmp_path, whole, left_by):
-    with running("--out", tmp_path / "run", pause=0.5) as process:
-        wait_for_rows(process, tmp_path / "run", 2)
+def test_a_process_that_is_told_to_stop_saves_and_ends_in_order(tmp_path, whole, left_by):
+    folder = tmp_path / "a 'b' [c] $d"
+    with running("--out", folder, pause=0.5) as process:
+        wait_for_rows(process, folder, 2)
         process.send_signal(signal.SIGTERM)
         out, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert out == ""
     assert "stopping at the next checkpoint" in errors
-    assert "all is saved" in errors
     assert "Traceback" not in errors
-    assert call("--resume", tmp_path / "run").code == 0
-    assert left_by(tmp_path / "run") == left_by(whole)
+    command = errors.partition("all is saved; go on with\n")[2]
+    subprocess.run(["sh", "-c", command], check=True, capture_output=True)
+    assert left_by(folder) == left_by(whole)
+
+
+def test_ctrl_c_again_and_again_while_programs_are_compiled_is_one_line(tmp_path):
+    with running("--out", tmp_path / "run", cache=tmp_path / "cold") as process:
+        begun = process.stderr.readline()
+        time.sleep(0.05)  # so that it is not this line that is interrupted
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.01)
+        errors = process.stderr.read()
+    assert begun.startswith("toy_experiment on ")
+    assert (process.returncode, errors) == (130, "toy_experiment: interrupted\n")

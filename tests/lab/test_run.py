@@ -13,8 +13,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from jaxnn.lab import checkpoint, console, run
+from jaxnn.lab.chunks import StoppedError
 from jaxnn.lab.config import TrainingOptions
-from jaxnn.lab.run import Run, RunFailedError, StoppedError
+from jaxnn.lab.run import Run, RunFailedError
 
 START = {"sum": np.float32(0)}
 
@@ -80,6 +81,19 @@ def test_of_each_training_the_two_newest_checkpoints_are_kept(trained):
     assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == names
 
 
+def test_files_that_the_user_puts_beside_the_checkpoints_stay(trained):
+    folder = trained / "checkpoints"
+    (folder / "nets-00000099.safetensors").mkdir()
+    for name in (".DS_Store", "-.safetensors", *(f"nets-{step}.safetensors" for step in ("1", "٠٠٠٠٠٠٠١", "best"))):
+        (folder / name).write_text("mine")
+    before = set(folder.iterdir())
+    this = again(trained)
+    this.check_settings()
+    assert train(this, total=20) == ([12, 16, 20], 20)
+    newest = {folder / f"nets-{step:08d}.safetensors" for step in (16, 20)}
+    assert set(folder.iterdir()) == before - {folder / f"nets-{step:08d}.safetensors" for step in (8, 10)} | newest
+
+
 def test_two_trainings_of_one_name_are_refused(tmp_path):
     this = Run(tmp_path)
     train(this)
@@ -128,7 +142,7 @@ def test_checkpoints_that_cannot_be_gone_on_with_are_passed_over(trained, capsys
     assert message in said
     spoil(older)
     spoil(newer)
-    with pytest.raises(RunFailedError, match=f"none of the checkpoints of nets in {trained} can be gone on with"):
+    with pytest.raises(RunFailedError, match=f"none of the checkpoints of nets in {trained} can be resumed from"):
         train(again(trained))
     assert sorted((trained / "checkpoints").iterdir()) == [older, newer]
     assert len((trained / "metrics.jsonl").read_text().splitlines()) == 3
@@ -161,7 +175,7 @@ def test_a_signal_stops_at_the_next_checkpoint(tmp_path, capsys, number):
     usual = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
     this = Run(tmp_path)
     this.log = lambda training, step, **row: signal.raise_signal(number) if step == 8 else None
-    with pytest.raises(StoppedError, match=f"stopped after step 8; all is saved in {tmp_path}") as stopped:
+    with pytest.raises(StoppedError, match="stopped after step 8; all is saved") as stopped:
         train(this)
     assert stopped.value.signal_number == number
     assert "stopping at the next checkpoint (the same signal again: at once)" in capsys.readouterr().err
@@ -273,44 +287,3 @@ def test_mean_and_sd(values, mean, sd):
     found = run.mean_and_sd("accuracy", values)
     assert list(found) == ["accuracy", "accuracy_sd"]
     np.testing.assert_array_equal(list(found.values()), [mean, sd])
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (np.float32(0.1), "0.1"),
-        (jnp.float32(1e-8), "1e-08"),
-        (np.float64(0.1) + 0.2, "0.30000000000000004"),
-        (jnp.bfloat16(0.5), "0.5"),
-        (np.array(0.1, np.float32), "0.1"),
-        (jnp.array([[0.1, jnp.nan], [jnp.inf, -jnp.inf]]), '[[0.1, null], ["inf", "-inf"]]'),
-        (np.array([1e-300, 5e300]), "[1e-300, 5e+300]"),
-        (np.zeros((0, 3)), "[]"),
-        (np.array([2**62 + 1]), "[4611686018427387905]"),
-        ((np.bool_(True), np.str_("a"), Path("/a/b"), None, math.inf), '[true, "a", "/a/b", null, "inf"]'),
-        ({"a": {"b": (math.nan,)}}, '{"a": {"b": [null]}}'),
-    ],
-)
-def test_to_json(value, text):
-    assert run.to_json(value) == text
-
-
-def test_float32_comes_back_from_json_bit_for_bit():
-    values = np.random.default_rng(0).integers(0, 2**32, 1000, dtype=np.uint32).view(np.float32)
-    values = values[np.isfinite(values)]
-    np.testing.assert_array_equal(np.array(json.loads(run.to_json(values)), np.float32), values)
-
-
-def test_a_crash_between_write_and_rename_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "a.json"
-    run.write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
-        run.write_json(path, {"a": object()})
-
-    def crash(*paths):
-        raise OSError("the power is off")
-
-    monkeypatch.setattr(Path, "replace", crash)
-    with pytest.raises(OSError, match="power"):
-        run.write_json(path, {"a": 2})
-    assert json.loads(path.read_text()) == {"a": 1}

@@ -5,12 +5,14 @@ Expect: a third
 """
 
 import concurrent.futures
+import errno
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -114,10 +116,18 @@ def test_a_folder_in_use_is_refused(call, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_folder_that_cannot_be_made_is_refused(call, tmp_path):
+@pytest.mark.parametrize("out", ["file/run", f"new/{'long' * 100}"])
+def test_a_folder_that_cannot_be_made_is_refused(call, tmp_path, out):
     (tmp_path / "file").touch()
-    done = call("--out", tmp_path / "file" / "run")
+    done = call("--out", tmp_path / out)
     assert (done.code, "cannot write into the folder" in done.err) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_of_a_run_that_was_killed_before_its_settings_were_written_is_taken(call, tmp_path):
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".config.json.part").write_text('{"exp')
+    assert call("--out", tmp_path, main=lambda settings, run: {}).code == 0
 
 
 def test_a_folder_that_cannot_be_written_into_is_refused(call):
@@ -146,7 +156,8 @@ def test_a_folder_in_which_another_process_runs_is_refused(call, whole):
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (OSError("the disk is full"), 1, "the disk is full"),
+        (OSError("the disk is broken"), 1, "the disk is broken"),
+        (OSError(errno.ENOENT, "No such file", "data.csv"), 1, "No such file: data.csv"),
         (RunFailedError("the training diverged"), 1, "the training diverged"),
         (NoDeviceError("there is no GPU"), 1, "there is no GPU"),
         (config.BadUsageError("such a file cannot be"), 2, "such a file cannot be"),
@@ -154,11 +165,13 @@ def test_a_folder_in_which_another_process_runs_is_refused(call, whole):
     ],
 )
 def test_a_run_that_fails_before_its_first_row_leaves_one_line_and_no_folder(call, tmp_path, error, code, message):
-    done = call("--out", tmp_path / "run", main=fail_with(error))
-    assert done.code == code
-    assert done.err.splitlines()[-1] == f"toy_experiment: {message}"
-    assert "Traceback" not in done.err
-    assert not list(tmp_path.iterdir())
+    (tmp_path / "mine").mkdir()
+    for out in ("mine", "new/parents/run"):
+        done = call("--out", tmp_path / out, main=fail_with(error))
+        assert done.code == code
+        assert done.err.splitlines()[-1] == f"toy_experiment: {message}"
+        assert "Traceback" not in done.err
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
 
 
 def test_a_run_that_fails_after_its_first_row_keeps_it(call, tmp_path):
@@ -219,17 +232,25 @@ def test_a_finished_run_says_again_what_it_found(call, whole):
     assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
 
 
-def test_a_folder_with_odd_characters_can_be_gone_on_with(call, tmp_path):
+@pytest.mark.parametrize(
+    "name", ["[a] (b) *", "\\ ' \" `ls` $HOME $$ #%", "a\nline\tand another", "long" * 50, "~ ; exit 3"]
+)
+def test_a_shell_takes_the_command_to_go_on_whatever_the_folder_is_called(call, monkeypatch, tmp_path, name):
     def interrupt(settings, run):
         for _ in run.chunks({}, 2, every=1):
             signal.raise_signal(signal.SIGTERM)
 
-    folder = tmp_path / "a 'b' [c]"
+    program, folder = tmp_path / "a 'python'", tmp_path / name
+    program.write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.chdir(tmp_path)
     done = call("--out", folder, main=interrupt)
     assert done.code == 128 + signal.SIGTERM
-    assert done.err.splitlines()[-1] == (
-        f'  make experiment NAME=toy_experiment ARGS="--resume {shlex.quote(str(folder))}"'
-    )
+    command = done.err.partition("go on with\n")[2]
+    said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    assert said.split("\0")[:-1] == ["-m", "experiments", "toy_experiment", "--resume", str(folder)]
+    assert call("--resume", folder, main=lambda settings, run: {}).code == 0
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="JAX uses the accelerator")
