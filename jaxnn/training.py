@@ -213,10 +213,17 @@ def _is_float(leaf) -> bool:
 
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether 0 times each float is 0, summed by a product: faster on CPU than to ask each (an MLP's step by 1/6)."""
+    """Whether every float is finite.
+
+    0 times each is summed by a product: faster on CPU than to ask each, an MLP's step by 1/6. Of a number alone it is
+    asked, for XLA makes (0 · c) · x of 0 · (c · x).
+    """
     leaves = filter(_is_float, jax.tree.leaves(tree))
-    sums = ((leaf @ jnp.zeros(leaf.shape[-1:], leaf.dtype)).sum() if leaf.ndim else 0 * leaf for leaf in leaves)
-    return jnp.asarray(sum(sums)) == 0
+    return jnp.stack([_is_finite(leaf) for leaf in leaves]).all()
+
+
+def _is_finite(leaf):
+    return (leaf @ jnp.zeros(leaf.shape[-1:], leaf.dtype)).sum() == 0 if leaf.ndim else jnp.isfinite(leaf)
 
 
 class EarlyStopping(NamedTuple):
