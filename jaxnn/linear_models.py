@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
@@ -18,37 +20,59 @@ from jaxnn.types import Params
 class LeastSquaresFit(NamedTuple):
     """`params`, and the rank of the centred inputs: below the number of features, other weights fit equally well.
 
-    With `l2`, which makes the weights unique, rank and condition are those of the penalised problem.
+    `condition` is the ratio c of the largest to the smallest singular value of the centred columns at equal length: a
+    relative error in the data may be c + c² ‖residual‖ / ‖fit‖ times larger in the weights. `error` is how far rounding
+    the data to their dtype may have moved each weight, to first order: a smaller weight has no certain digit.
 
-    `condition` is the ratio of the largest to the smallest singular value of the centred columns at equal length: a
-    relative error in the data may be so many times larger in the weights.
+    With `l2`, which makes the weights unique, all three are those of the penalised problem.
     """
 
     params: Params
     rank: Int[Array, ""]
     condition: Float[Array, ""]
+    error: Float[Array, "features outputs"]
 
 
 def least_squares(
-    inputs: Float[ArrayLike, "examples features"], targets: Float[ArrayLike, "examples outputs"], *, l2: ArrayLike = 0.0
+    inputs: Float[ArrayLike, "examples features"],
+    targets: Float[ArrayLike, "examples outputs"],
+    *,
+    l2: ArrayLike = 0.0,
+    intercept: bool = True,
 ) -> LeastSquaresFit:
     """The minimum of 1/N Σ ‖y - yᵗ‖² + l2 Σ w² (deck, page 3): least squares, or with `l2` ridge, whose bias is free.
 
     By a singular value decomposition of the centred columns at equal length. Where the columns are collinear, the
-    weights are the shortest at that scale. (scikit-learn's Ridge has the sum over examples: its alpha is N · l2.)
+    weights are the shortest at that scale. Without `intercept` nothing is centred and the bias is 0. (scikit-learn's
+    Ridge has the sum over examples: its alpha is N · l2.)
     """
     x, y = _check("least_squares", inputs, targets)
-    x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
-    constant = jnp.ptp(x, axis=0) == 0
-    penalty = jnp.sqrt(len(x) * jnp.asarray(l2, x.dtype)) * jnp.eye(x.shape[1], dtype=x.dtype)
-    columns, length = _normalize(jnp.concatenate([x - x_mean, penalty]), constant)
+    l2 = _check_penalty("least_squares: l2", l2, x.dtype)
+    x, x_mean, constant = _centre(x, intercept)
+    y, y_mean, _ = _centre(y, intercept)
+    penalty = jnp.sqrt(len(x) * l2) * jnp.eye(x.shape[1], dtype=x.dtype)
+    columns, length = _normalize(jnp.concatenate([x, penalty]), constant)
+    eps = jnp.finfo(x.dtype).eps
+    rounding = jnp.where(constant, 1, jnp.maximum(jnp.abs(x_mean) / length, 1))  # by how much the mean enlarges it
+    shrink = jnp.maximum(rounding * jnp.sqrt(eps), 1)  # beyond half the digits, lest such a column hide the others
+    columns, length, rounding = columns / shrink, length * shrink, rounding / shrink
     u, s, vt = jnp.linalg.svd(columns, full_matrices=False)
-    rounding = jnp.max(jnp.abs(x_mean) / length, initial=1, where=~constant)  # of the centring, where means are large
-    kept = s > 10 * jnp.finfo(x.dtype).eps * rounding * s[0]
-    right = jnp.concatenate([y - y_mean, jnp.zeros((x.shape[1], y.shape[1]), y.dtype)])
+    kept = s > 10 * eps * jnp.linalg.norm(vt * rounding, axis=1) * s[0]
+    right = jnp.concatenate([y, jnp.zeros((x.shape[1], y.shape[1]), y.dtype)])
     solution = vt.T @ jnp.where(kept[:, None], (u.T @ right) / jnp.where(kept, s, 1)[:, None], 0)
+    inverse = vt.T * jnp.where(kept, 1 / jnp.where(kept, s, 1), 0)
+    error = eps * _sensitivity(inverse, s[0], rounding, solution, right, right - columns @ solution)
     weight = solution / length[:, None]
-    return LeastSquaresFit({"weight": weight, "bias": y_mean - x_mean @ weight}, kept.sum(), s[0] / s[-1])
+    params = {"weight": weight, "bias": y_mean - x_mean @ weight}
+    return LeastSquaresFit(params, kept.sum(), s[0] / s[-1], error / length[:, None])
+
+
+def _sensitivity(inverse, norm, rounding, solution, right, residual):
+    """‖A⁺(δb - δA w) + (AᵀA)⁻¹ δAᵀ r‖ per weight (Björck, Numerical Methods for Least Squares Problems, 1996, 1.4)."""
+    of_fit = jnp.linalg.norm(right, axis=0) + norm * jnp.linalg.norm(rounding[:, None] * solution, axis=0)
+    of_residual = norm * jnp.linalg.norm(residual, axis=0)
+    rows, square_rows = (jnp.linalg.norm(m, axis=1) for m in (inverse, inverse @ inverse.T * rounding))
+    return rows[:, None] * of_fit + square_rows[:, None] * of_residual
 
 
 def largest_curvature(inputs: Float[ArrayLike, "examples features"]) -> Float[Array, ""]:
@@ -60,7 +84,10 @@ def largest_curvature(inputs: Float[ArrayLike, "examples features"]) -> Float[Ar
 
 
 class LassoFit(NamedTuple):
-    """`params`, after how many steps, and whether the last one was short enough: no longer than `tol` times W."""
+    """`params`, after how many steps, and whether it is the minimum: no weight alone could move by more than `tol`.
+
+    Moves are those of the centred columns at equal length, relative to the standard deviation of the targets.
+    """
 
     params: Params
     num_steps: Int[Array, ""]
@@ -72,40 +99,75 @@ def lasso(
     targets: Float[ArrayLike, "examples outputs"],
     *,
     l1: ArrayLike,
+    intercept: bool = True,
     tol: ArrayLike | None = None,
-    max_steps: ArrayLike = 10_000,
+    max_steps: ArrayLike = 1000,
 ) -> LassoFit:
-    """The minimum of 1/N Σ ‖y - yᵗ‖² + l1 Σ |w|, bias free, by proximal steps until one is shorter than `tol` times W.
+    """The minimum of 1/N Σ ‖y - yᵗ‖² + l1 Σ |w|, bias free, by coordinate descent and Newton steps.
 
-    FISTA (Beck and Teboulle, 2009), its momentum dropped whenever it points uphill (O'Donoghue and Candès, 2015).
-    `tol` None is that of `descent.newton`. (scikit-learn's Lasso has half the squared error: its alpha is l1 / 2.)
+    One step minimises over each weight in turn (Friedman, Hastie and Tibshirani, 2010), then over all that are not 0 at
+    once, where those that would change their sign become 0 (as in Lawson and Hanson, 1974). `tol` None is that of
+    `descent.newton`. Without `intercept` nothing is centred and the bias is 0. (scikit-learn's Lasso has half the
+    squared error: its alpha is l1 / 2.)
     """
     x, y = _check("lasso", inputs, targets)
-    x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
-    x, y = x - x_mean, y - y_mean
-    curvature = 2 * jnp.linalg.norm(x, 2) ** 2 / len(x)
-    rate = jnp.where(curvature > 0, 1 / curvature, 0)
+    l1 = _check_penalty("lasso: l1", l1, x.dtype)
+    x, x_mean, constant = _centre(x, intercept)
+    y, y_mean, y_constant = _centre(y, intercept)
+    (x, x_length), (y, y_length) = _normalize(x, constant), _normalize(y, y_constant)
+    gram, slopes = x.T @ x / len(x), x.T @ y / len(x)
+    thresholds = l1 / x_length[:, None] / y_length / 2
     tol = default_tolerance(x.dtype) if tol is None else tol
+    fit = jax.vmap(_coordinate_descent, (None, 1, 1, None, None), (1, 0, 0))
+    weight, num_steps, violation = fit(gram, slopes, thresholds, tol, max_steps)
+    weight *= y_length / x_length[:, None]
+    params = {"weight": weight, "bias": y_mean - x_mean @ weight}
+    return LassoFit(params, num_steps.max(), (violation <= tol).all())
+
+
+def _coordinate_descent(gram, slope, threshold, tol, max_steps):
+    """The minimum of ½ wᵀGw - sᵀw + Σ t |w| for a G with diagonal 1; steps, and how far a weight alone still moves."""
+    eps = jnp.finfo(gram.dtype).eps
+    ridge = 10 * len(gram) * eps  # keeps collinear columns solvable, and shortens no step
+    fractions = jnp.append(0.5 ** jnp.arange(20, dtype=gram.dtype), 0)
+
+    def alone(moved, threshold):
+        return jnp.sign(moved) * jnp.maximum(jnp.abs(moved) - threshold, 0)
+
+    def set_one(index, weight):
+        moved = weight[index] + slope[index] - gram[index] @ weight
+        return weight.at[index].set(alone(moved, threshold[index]))
+
+    def objectives(weights):
+        penalties = jnp.where(weights == 0, 0, jnp.abs(weights) * threshold)
+        return jnp.sum(weights * (weights @ gram / 2 - slope) + penalties, axis=1)
+
+    def newton_step(carry):  # to the minimum over the weights that are not 0, but those that change their sign end at 0
+        weight, _ = carry
+        used = weight != 0
+        downhill = jnp.where(used, slope - gram @ weight - jnp.sign(weight) * threshold, 0)
+        hessian = jnp.where(used[:, None] & used, gram, 0) + jnp.diag(jnp.where(used, ridge, 1))
+        step = jax.scipy.linalg.solve(hessian, downhill, assume_a="pos")
+        step = jnp.where(jnp.isfinite(step).all(), step, 0)
+        crosses = used & (jnp.sign(weight + step) == -jnp.sign(weight))
+        first = jnp.where(crosses, -weight / step * (1 + 4 * eps), 1).min(initial=1)  # up to there it surely leads down
+        points = weight + jnp.maximum(fractions, first)[:, None] * step
+        points = jnp.where(used & (jnp.sign(points) != -jnp.sign(weight)), points, 0)
+        return points[objectives(points).argmin()], crosses.any()
 
     def goes_on(carry):
-        weight, *_, num_steps, length = carry
-        return (length > tol * jnp.linalg.norm(weight)) & (num_steps < max_steps)
+        _, num_steps, violation = carry
+        return (violation > tol) & (num_steps < max_steps)
 
     def take_step(carry):
-        weight, ahead, momentum, num_steps, _ = carry
-        moved = ahead - rate * 2 / len(x) * x.T @ (x @ ahead - y)
-        new = jnp.sign(moved) * jnp.maximum(jnp.abs(moved) - rate * l1, 0)
-        uphill = jnp.sum((ahead - new) * (new - weight)) > 0
-        momentum = jnp.where(uphill, 1, momentum)
-        next_momentum = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
-        ahead = new + (momentum - 1) / next_momentum * (new - weight)
-        return new, ahead, next_momentum, num_steps + 1, jnp.linalg.norm(new - weight)
+        weight, num_steps, _ = carry
+        weight = lax.fori_loop(0, len(weight), set_one, weight)
+        weight, _ = lax.while_loop(lambda carry: carry[1], newton_step, (weight, jnp.array(True)))
+        violation = jnp.abs(alone(weight + slope - gram @ weight, threshold) - weight).max(initial=0)
+        return weight, num_steps + 1, violation
 
-    zeros = jnp.zeros((x.shape[1], y.shape[1]), x.dtype)
-    start = zeros, zeros, jnp.ones((), x.dtype), jnp.zeros((), jnp.int32), jnp.array(jnp.inf, x.dtype)
-    weight, _, _, num_steps, length = lax.while_loop(goes_on, take_step, start)
-    converged = length <= tol * jnp.linalg.norm(weight)
-    return LassoFit({"weight": weight, "bias": y_mean - x_mean @ weight}, num_steps, converged)
+    start = jnp.zeros_like(slope), jnp.zeros((), jnp.int32), jnp.array(jnp.inf, slope.dtype)
+    return lax.while_loop(goes_on, take_step, start)
 
 
 class LogisticFit(NamedTuple):
@@ -128,15 +190,17 @@ def logistic_regression(
     labels: Int[ArrayLike, " examples"],
     *,
     l2: ArrayLike = 0.0,
+    intercept: bool = True,
     tol: ArrayLike | None = None,
     max_steps: ArrayLike = 100,
 ) -> LogisticFit:
     """The minimum of the mean cross-entropy of σ(xw + b) (deck, page 5) + l2 Σ w², bias free, by Newton's method.
 
     `labels` are 0 and 1; the weight is [features, 1]. For a logistic model, Newton's method is what is known as
-    iteratively reweighted least squares. (scikit-learn's C is 1 / (2 N l2).)
+    iteratively reweighted least squares. Without `intercept` the bias is 0. (scikit-learn's C is 1 / (2 N l2).)
     """
-    x, labels = _check("logistic_regression", inputs, labels, dims=1)
+    x, labels = _check("logistic_regression", inputs, labels, num_classes=2)
+    l2 = _check_penalty("logistic_regression: l2", l2, x.dtype)
 
     def loss(logits):
         return sigmoid_cross_entropy(logits[:, 0], labels.astype(x.dtype))
@@ -144,7 +208,7 @@ def logistic_regression(
     def margins(logits):
         return jnp.where(labels == 1, 1, -1) * logits[:, 0]
 
-    return _fit(x, loss, margins, num_outputs=1, l2=l2, tol=tol, max_steps=max_steps)
+    return _fit(x, loss, margins, num_outputs=1, l2=l2, intercept=intercept, tol=tol, max_steps=max_steps)
 
 
 def softmax_regression(
@@ -153,15 +217,18 @@ def softmax_regression(
     *,
     num_classes: int,
     l2: ArrayLike = 0.0,
+    intercept: bool = True,
     tol: ArrayLike | None = None,
     max_steps: ArrayLike = 100,
 ) -> LogisticFit:
     """The minimum of the mean cross-entropy of softmax(xW + b) + l2 Σ w², bias free, by Newton's method.
 
     `labels` are 0 ... num_classes - 1; the weight is [features, num_classes]. The loss is the same for W plus a vector
-    in every column: of these solutions the shortest is taken. (scikit-learn's C is 1 / (2 N l2).)
+    in every column: of these solutions the shortest is taken. Without `intercept` the bias is 0. (scikit-learn's C is
+    1 / (2 N l2).)
     """
-    x, labels = _check("softmax_regression", inputs, labels, dims=1)
+    x, labels = _check("softmax_regression", inputs, labels, num_classes=num_classes)
+    l2 = _check_penalty("softmax_regression: l2", l2, x.dtype)
 
     def margins(logits):
         own = labels[:, None] == jnp.arange(num_classes)
@@ -170,27 +237,36 @@ def softmax_regression(
     def loss(logits):
         return softmax_cross_entropy(logits, labels)
 
-    return _fit(x, loss, margins, num_outputs=num_classes, l2=l2, tol=tol, max_steps=max_steps)
+    return _fit(x, loss, margins, num_outputs=num_classes, l2=l2, intercept=intercept, tol=tol, max_steps=max_steps)
 
 
-def _fit(x, losses: Callable, margins: Callable, *, num_outputs, l2, tol, max_steps) -> LogisticFit:
+def _fit(x, losses: Callable, margins: Callable, *, num_outputs, l2, intercept, tol, max_steps) -> LogisticFit:
     """Newton's method for the centred columns at equal length, where it loses fewest digits."""
-    mean = x.mean(axis=0)
-    scaled, length = _normalize(x - mean, jnp.ptp(x, axis=0) == 0)
-    zeros = {"weight": jnp.zeros((x.shape[1], num_outputs), x.dtype), "bias": jnp.zeros(num_outputs, x.dtype)}
-    flat, unravel = ravel_pytree(zeros)
+    x, mean, constant = _centre(x, intercept)
+    scaled, length = _normalize(x, constant)
+    weight, bias = jnp.zeros((x.shape[1], num_outputs), x.dtype), jnp.zeros(num_outputs, x.dtype)
+    flat, unravel = ravel_pytree({"weight": weight, "bias": bias} if intercept else {"weight": weight})
 
     def unscaled(params):
         weight = params["weight"] / length[:, None]
         return {"weight": weight, "bias": params["bias"] - mean @ weight}
 
     def objective(flat):
-        params = unravel(flat)
+        params = {"bias": bias} | unravel(flat)
         return losses(dense(params, scaled)).mean() + l2 * l2_penalty(unscaled(params))
 
-    flat, num_steps, converged = newton(objective, flat, tol=tol, max_steps=max_steps)
-    params = unravel(flat)
+    start = flat + 0 * l2  # NaN, which no step would leave a trace of, where the penalty is
+    flat, num_steps, converged = newton(objective, start, tol=tol, max_steps=max_steps)
+    params = {"bias": bias} | unravel(flat)
     return LogisticFit(unscaled(params), num_steps, converged, (margins(dense(params, scaled)) > 0).all())
+
+
+def _centre(columns, intercept):
+    """The columns less their mean, the mean, and which are then 0; without an intercept the mean counts as 0."""
+    if not intercept:
+        return columns, jnp.zeros(columns.shape[1], columns.dtype), (columns == 0).all(axis=0)
+    mean = columns.mean(axis=0)
+    return columns - mean, mean, jnp.ptp(columns, axis=0) == 0
 
 
 def _normalize(columns, constant):
@@ -200,19 +276,40 @@ def _normalize(columns, constant):
     return jnp.where(constant, 0, columns / length), length
 
 
-def _check(function, inputs, targets, *, dims=2):
+def _check(function, inputs, targets, *, num_classes=None):
+    """As arrays of one dtype; with `num_classes` the targets are labels. Under jit, bad values make all inputs NaN."""
     refuse_rounding(function, inputs, targets)
     x, y = jnp.asarray(inputs), jnp.asarray(targets)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"{function}: the inputs must be floats, not {x.dtype}")
-    wanted = {1: "integer labels [examples]", 2: "targets [examples, outputs]"}[dims]
+    if x.dtype not in (jnp.float32, jnp.float64):
+        raise ValueError(f"{function}: the inputs must be float32 or float64, not {x.dtype}")
+    dims, wanted = (1, "integer labels [examples]") if num_classes else (2, "targets [examples, outputs]")
     if x.ndim != 2 or y.ndim != dims or len(x) != len(y) or not len(x):
         hint = {(1, 2): ": give targets[:, None]", (2, 1): ": give labels[:, 0]"}.get((y.ndim, dims), "")
         raise ValueError(
             f"{function}: needs inputs [examples, features] and {wanted} of as many examples, at least one, not shapes "
             f"{x.shape} and {y.shape}{hint}"
         )
-    if dims == 1 and not jnp.issubdtype(y.dtype, jnp.integer):
+    x = _require(f"{function}: the inputs must be finite", x, jnp.isfinite(x), x)
+    if not num_classes:
+        x = _require(f"{function}: the targets must be finite", y, jnp.isfinite(y), x)
+        common = jnp.result_type(x, y)
+        return x.astype(common), y.astype(common)
+    if not jnp.issubdtype(y.dtype, jnp.integer):
         raise ValueError(f"{function}: needs {wanted}, not {y.dtype}")
-    common = jnp.result_type(x, y)
-    return (x, y) if dims == 1 else (x.astype(common), y.astype(common))
+    classes = f"{function}: the labels must be numbered 0 ... {num_classes - 1}"
+    return _require(classes, y, (y >= 0) & (y < num_classes), x), y
+
+
+def _check_penalty(name, penalty, dtype):
+    penalty = jnp.asarray(penalty, dtype)
+    return _require(f"{name} must be 0 or more, and finite", penalty, (penalty >= 0) & jnp.isfinite(penalty), penalty)
+
+
+def _require(message, values, right, result):
+    """`result` where all `values` are right, else ValueError, or NaN under jit, where values are not known."""
+    if isinstance(right, jax.core.Tracer):
+        return jnp.where(right.all(), result, jnp.nan)
+    if not right.all():
+        index = np.argwhere(~np.asarray(right))[0].tolist()
+        raise ValueError(f"{message}, not {values[tuple(index)]}{f' at {index}' if index else ''}")
+    return result
