@@ -44,7 +44,6 @@ def linear(num_outputs: int, *, weight_init=glorot_uniform) -> Model:
 
     inputs [*batch, features], outputs [*batch, num_outputs]; params {"weight", "bias"}; no state.
     """
-
     _check_sizes("linear", [num_outputs])
 
     def init(key, inputs):
