@@ -68,7 +68,7 @@ def test_r2_is_scikit_learns(x64):
     several = 1 - ((targets - outputs) ** 2).sum() / ((targets - targets.mean(axis=0)) ** 2).sum()
     np.testing.assert_allclose(metrics.r2(outputs, targets), several, atol=1e-12)
     assert metrics.r2(targets, targets) == 1
-    constant = np.full((3, 1), 0.1)  # whose mean is not exactly 0.1
+    constant = np.full((7, 1), 0.7)  # whose mean is not exactly 0.7
     assert jnp.isnan(metrics.r2(constant, constant))
     assert metrics.r2(constant + 1, constant) == -np.inf
 
