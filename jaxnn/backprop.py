@@ -75,6 +75,8 @@ def softmax_cross_entropy_gradient(
     NaN for a label outside 0 ... classes - 1.
     """
     _require_shape("softmax_cross_entropy_gradient: labels", labels, logits.shape[:-1])
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"softmax_cross_entropy_gradient: labels must be integers, not {labels.dtype}")
     chosen = labels[..., None] == np.arange(logits.shape[-1])  # NumPy's labels are compared before JAX cuts their bits
     return jnp.where(chosen.any(axis=-1, keepdims=True), jax.nn.softmax(logits) - chosen, jnp.nan)
 
