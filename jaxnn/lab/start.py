@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -125,7 +126,8 @@ def _make_interrupt() -> Callable:
 
     def interrupt(number, frame):
         nonlocal last
-        if frame is not None and frame.f_code.co_name == "_xla_gc_callback":  # the exception would be lost there
+        calls = {caller.f_code.co_name for caller, _ in traceback.walk_stack(frame)}
+        if "_xla_gc_callback" in calls:  # the exception would be lost there: a moment later
             threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
         elif time.monotonic() > last + 1:
             last = time.monotonic()
