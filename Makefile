@@ -25,11 +25,11 @@ ifneq ($(strip $(EXTRA)),$(strip $(shell cat .venv/.extra 2>/dev/null)))
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup experiment experiments test bench gallery check format lock clean
+.PHONY: help setup experiment experiments test bench gallery check check-full format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 22
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 22
 
 setup: $(READY)  ## make .venv; PYTHON=python3.12 picks the interpreter, EXTRA=cuda or EXTRA=tpu adds an accelerator
 
@@ -70,6 +70,9 @@ check: $(READY)  ## format, lint, types
 	@$(BIN)/ruff format --check --quiet . || $(call FAIL, not formatted: make format)
 	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/pyrefly check --summary=none
+
+check-full: $(READY)  ## the long checks, of what is committed (WORDS="..." picks those whose titles have a word of these)
+	@$(BIN)/python tests/check_full.py $(WORDS)
 
 format: $(READY)  ## format the code and mend what the linter can mend
 	@$(BIN)/ruff check --fix --quiet --output-format concise . ; $(BIN)/ruff format --quiet .

@@ -30,7 +30,7 @@ def load(directory: str | os.PathLike) -> Loaded:
     if not hasattr(module, "make_nets"):
         raise config.BadUsageError(f"{directory} is a run of {name}, whose nets cannot be loaded")
     settings = config.read_config(name, module.Config, directory / "config.json")
-    paths = sorted((directory / "checkpoints").glob("nets-*.safetensors"))
+    paths = sorted((directory / "checkpoints").glob(f"nets-{8 * '[0-9]'}.safetensors"))
     if not paths:
         raise config.BadUsageError(f"{directory} has no checkpoint yet")
     model, optimizer, like = module.make_nets(settings)

@@ -16,13 +16,9 @@ def pytest_configure(config):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """The slowest files first, so that both workers end together; what needs the three nets of a fixture, in one."""
+    """The slowest files first, so that both workers end together."""
     items.sort(key=lambda item: item.path.parent.name != "test_experiments")
-    for item in items:
-        group = "three_nets" if "three_nets" in item.fixturenames else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture

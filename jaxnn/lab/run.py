@@ -141,13 +141,8 @@ class Run:
 
     def _rewrite_tensorboard(self):
         """All rows of the log so far, into a new file of the folder tensorboard/."""
-        try:
-            from tensorboardX import SummaryWriter  # an extra
-        except ImportError as error:
-            raise RunFailedError(
-                f"the run writes into {self.directory / 'tensorboard'}, which needs the package tensorboardX: "
-                "pip install tensorboardX, or remove that folder"
-            ) from error
+        from tensorboardX import SummaryWriter  # an extra; `parse_command_line` refuses where it is not
+
         for path in (self.directory / "tensorboard").glob("events.out.tfevents.*"):
             path.unlink()
         self._events = SummaryWriter(str(self.directory / "tensorboard"))
@@ -223,6 +218,7 @@ class Run:
                 continue
             self._log_size, self.train_seconds = notes["log_bytes"], notes["train_seconds"]
             self._close_tensorboard()  # the log goes on elsewhere: all is to be shown anew
+            self._prune(name)  # a kill may have come between the last checkpoint and this
             return restored, step
         if errors:
             raise RunFailedError(f"none of the checkpoints of {name} in {self.directory} can be resumed from")
@@ -244,6 +240,9 @@ class Run:
         folder = self.directory / "checkpoints"
         folder.mkdir(exist_ok=True)
         checkpoint.save(folder / _file_name(name, step), state, notes={"step": step, **notes})
+        self._prune(name)
+
+    def _prune(self, name: str):
         for _, path in self._checkpoints(name)[:-2]:
             path.unlink()
 

@@ -12,8 +12,10 @@ from jaxnn.lab import start
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(monkeypatch, capsys, tmp_path):
     """A function: calls the toy experiment, or one with another `main`, by its arguments; exit status and output."""
+
+    monkeypatch.chdir(tmp_path)  # not that of the interpreter, whose path would be said in a shorter form
 
     def call(*arguments, main=toy_experiment.main, resumable=True, **options):
         monkeypatch.setattr(start, "_exit_at_once", sys.exit)

@@ -236,14 +236,6 @@ def test_tensorboard_shows_the_log_also_of_a_resumed_run(call, tmp_path, whole, 
     assert scalars_in(whole / "tensorboard") == expected
 
 
-def test_tensorboard_without_its_package_is_said(call, monkeypatch, whole):
-    (whole / "summary.json").unlink()
-    (whole / "tensorboard").mkdir()
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    done = call("--resume", whole)
-    assert (done.code, "pip install tensorboardX, or remove that folder" in done.err.splitlines()[-1]) == (1, True)
-
-
 def scalars_in(folder):
     """What the one file of events holds: records of a length, its checksum, an event, its checksum."""
     (path,) = folder.iterdir()
@@ -323,3 +315,14 @@ def test_ctrl_c_again_and_again_while_programs_are_compiled_ends_in_order(tmp_pa
         errors = process.stderr.read()
     assert (process.returncode, errors.splitlines()[-1]) == (130, "toy_experiment: interrupted")
     assert "Traceback" not in errors
+
+
+@pytest.mark.full
+def test_kill_9_at_every_call_that_changes_a_file_changes_nothing(tmp_path, whole, left_by):
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    subprocess.run([sys.executable, Path(__file__).with_name("killed_everywhere.py"), killed], check=True)
+    folders = list(killed.iterdir())
+    assert len(folders) > 50
+    for folder in folders:
+        assert left_by(folder) == left_by(whole), folder
