@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Integer
 
+from jaxnn.data import refuse_rounding
+
 
 def accuracy(logits: Float[ArrayLike, "examples classes"], labels: Integer[ArrayLike, " examples"]) -> Float[Array, ""]:
     """The share of examples, 0 to 1, whose largest logit is that of their label; the first of equal logits counts.
@@ -75,6 +77,7 @@ def r2(
     At most 1; below 0 where the mean would be better; NaN or -inf where the targets do not vary. (Of several outputs,
     scikit-learn's `variance_weighted`.)
     """
+    refuse_rounding("r2", outputs, targets)
     outputs, targets = _floats(outputs), _floats(targets)
     if outputs.shape != targets.shape or outputs.ndim != 2:
         raise ValueError(

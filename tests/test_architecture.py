@@ -20,7 +20,7 @@ ALLOWED = {  # room: the rooms that it may import
     "models": {"layers", "types"},
     "cnn": {"models", "ops"},
     "losses": {"types"},
-    "metrics": set(),
+    "metrics": {"data"},
     "data": {"types"},
     "augment": {"types"},
     "descent": {"data"},

@@ -86,6 +86,7 @@ def test_r2_is_scikit_learns(x64):
             "labels must be integers .*, not float64",
         ),
         (lambda: metrics.precision_recall_f1(jnp.zeros((2, 3), int)), r"confusion matrix .*not \(2, 3\)"),
+        (lambda: metrics.r2(np.zeros((5, 1)), np.zeros((5, 1))), "r2: float64 would be rounded to float32"),
         (lambda: metrics.r2(jnp.zeros(3), jnp.zeros(3)), r"\[examples, outputs\] .*not \(3,\) and \(3,\)"),
         (lambda: metrics.r2(jnp.zeros((3, 1)), jnp.zeros((3, 2))), r"of one shape, not \(3, 1\) and \(3, 2\)"),
     ],
