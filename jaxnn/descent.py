@@ -83,7 +83,7 @@ def newton(
     Of t = 1, ½, ¼ ... the first is taken that leads down enough (Armijo's rule), and of the solutions for a singular
     Hessian H the shortest. Ends too where no t leads down any more. `tol` None is `default_tolerance`.
     """
-    x0 = _check("newton", x0)
+    x0 = _check("newton", x0, solves=True)
     tol = default_tolerance(x0.dtype) if tol is None else tol
     fractions = jnp.append(0.5 ** jnp.arange(30, dtype=x0.dtype), 0)
 
@@ -118,7 +118,7 @@ def levenberg_marquardt(
     Ends where a step, taken or not, is shorter than `tol`; `num_steps` counts those taken, `path` has a row for each
     that was tried.
     """
-    x0 = _check("levenberg_marquardt", x0, max_steps)
+    x0 = _check("levenberg_marquardt", x0, max_steps, solves=True)
 
     def take_step(carry, _):
         x, damping, num_steps, converged = carry
@@ -136,11 +136,12 @@ def levenberg_marquardt(
     return Descent(x, num_steps, converged, jnp.concatenate([path, x[None]]))
 
 
-def _check(function, x0, max_steps=1):
+def _check(function, x0, max_steps=1, *, solves=False):
     if max_steps < 1:
         raise ValueError(f"{function}: max_steps must be 1 or more, not {max_steps}")
     refuse_rounding(function, x0)
     x0 = jnp.asarray(x0)
-    if not jnp.issubdtype(x0.dtype, jnp.floating):
-        raise ValueError(f"{function}: x0 must be floats, not {x0.dtype}")
+    if not jnp.issubdtype(x0.dtype, jnp.floating) or (solves and x0.dtype.itemsize < 4):  # LAPACK knows no half floats
+        wanted = "float32 or float64" if solves else "floats"
+        raise ValueError(f"{function}: x0 must be {wanted}, not {x0.dtype}")
     return x0

@@ -77,8 +77,7 @@ def _sensitivity(inverse, norm, rounding, solution, right, residual):
 
 def largest_curvature(inputs: Float[ArrayLike, "examples features"]) -> Float[Array, ""]:
     """The largest eigenvalue L of the Hessian of 1/N Σ (y - yᵗ)²: gradient descent needs a learning rate below 2/L."""
-    refuse_rounding("largest_curvature", inputs)
-    x = jnp.asarray(inputs)
+    x = _check_inputs("largest_curvature", inputs)
     with_bias = jnp.concatenate([x, jnp.ones((len(x), 1), x.dtype)], axis=1)
     return 2 * jnp.linalg.norm(with_bias, 2) ** 2 / len(x)
 
@@ -105,10 +104,9 @@ def lasso(
 ) -> LassoFit:
     """The minimum of 1/N Σ ‖y - yᵗ‖² + l1 Σ |w|, bias free, by coordinate descent and Newton steps.
 
-    One step minimises over each weight in turn (Friedman, Hastie and Tibshirani, 2010), then over all that are not 0 at
-    once, where those that would change their sign become 0 (as in Lawson and Hanson, 1974). `tol` None is that of
-    `descent.newton`. Without `intercept` nothing is centred and the bias is 0. (scikit-learn's Lasso has half the
-    squared error: its alpha is l1 / 2.)
+    One step minimises over each weight in turn (Friedman, Hastie and Tibshirani, 2010), then goes towards the minimum
+    over all that are not 0. `tol` None is that of `descent.newton`. Without `intercept` nothing is centred and the bias
+    is 0. (scikit-learn's Lasso has half the squared error: its alpha is l1 / 2.)
     """
     x, y = _check("lasso", inputs, targets)
     l1 = _check_penalty("lasso: l1", l1, x.dtype)
@@ -142,8 +140,7 @@ def _coordinate_descent(gram, slope, threshold, tol, max_steps):
         penalties = jnp.where(weights == 0, 0, jnp.abs(weights) * threshold)
         return jnp.sum(weights * (weights @ gram / 2 - slope) + penalties, axis=1)
 
-    def newton_step(carry):  # to the minimum over the weights that are not 0, but those that change their sign end at 0
-        weight, _ = carry
+    def newton_step(weight):  # towards the minimum over those that are not 0; what would change its sign ends at 0
         used = weight != 0
         downhill = jnp.where(used, slope - gram @ weight - jnp.sign(weight) * threshold, 0)
         hessian = jnp.where(used[:, None] & used, gram, 0) + jnp.diag(jnp.where(used, ridge, 1))
@@ -153,7 +150,7 @@ def _coordinate_descent(gram, slope, threshold, tol, max_steps):
         first = jnp.where(crosses, -weight / step * (1 + 4 * eps), 1).min(initial=1)  # up to there it surely leads down
         points = weight + jnp.maximum(fractions, first)[:, None] * step
         points = jnp.where(used & (jnp.sign(points) != -jnp.sign(weight)), points, 0)
-        return points[objectives(points).argmin()], crosses.any()
+        return points[objectives(points).argmin()]
 
     def goes_on(carry):
         _, num_steps, violation = carry
@@ -161,8 +158,7 @@ def _coordinate_descent(gram, slope, threshold, tol, max_steps):
 
     def take_step(carry):
         weight, num_steps, _ = carry
-        weight = lax.fori_loop(0, len(weight), set_one, weight)
-        weight, _ = lax.while_loop(lambda carry: carry[1], newton_step, (weight, jnp.array(True)))
+        weight = newton_step(lax.fori_loop(0, len(weight), set_one, weight))
         violation = jnp.abs(alone(weight + slope - gram @ weight, threshold) - weight).max(initial=0)
         return weight, num_steps + 1, violation
 
@@ -278,10 +274,8 @@ def _normalize(columns, constant):
 
 def _check(function, inputs, targets, *, num_classes=None):
     """As arrays of one dtype; with `num_classes` the targets are labels. Under jit, bad values make all inputs NaN."""
-    refuse_rounding(function, inputs, targets)
-    x, y = jnp.asarray(inputs), jnp.asarray(targets)
-    if x.dtype not in (jnp.float32, jnp.float64):
-        raise ValueError(f"{function}: the inputs must be float32 or float64, not {x.dtype}")
+    refuse_rounding(function, targets)
+    x, y = _check_inputs(function, inputs), jnp.asarray(targets)
     dims, wanted = (1, "integer labels [examples]") if num_classes else (2, "targets [examples, outputs]")
     if x.ndim != 2 or y.ndim != dims or len(x) != len(y) or not len(x):
         hint = {(1, 2): ": give targets[:, None]", (2, 1): ": give labels[:, 0]"}.get((y.ndim, dims), "")
@@ -289,7 +283,6 @@ def _check(function, inputs, targets, *, num_classes=None):
             f"{function}: needs inputs [examples, features] and {wanted} of as many examples, at least one, not shapes "
             f"{x.shape} and {y.shape}{hint}"
         )
-    x = _require(f"{function}: the inputs must be finite", x, jnp.isfinite(x), x)
     if not num_classes:
         x = _require(f"{function}: the targets must be finite", y, jnp.isfinite(y), x)
         common = jnp.result_type(x, y)
@@ -298,6 +291,14 @@ def _check(function, inputs, targets, *, num_classes=None):
         raise ValueError(f"{function}: needs {wanted}, not {y.dtype}")
     classes = f"{function}: the labels must be numbered 0 ... {num_classes - 1}"
     return _require(classes, y, (y >= 0) & (y < num_classes), x), y
+
+
+def _check_inputs(function, inputs):
+    refuse_rounding(function, inputs)
+    x = jnp.asarray(inputs)
+    if x.dtype not in (jnp.float32, jnp.float64):
+        raise ValueError(f"{function}: the inputs must be float32 or float64, not {x.dtype}")
+    return _require(f"{function}: the inputs must be finite", x, jnp.isfinite(x), x)
 
 
 def _check_penalty(name, penalty, dtype):

@@ -144,13 +144,14 @@ def test_refuses_to_round_float64(as_users_see_it, call):
         call(np.array([3.0, 3.0]))
 
 
-def test_newton_refuses_integers(as_users_see_it):
-    with pytest.raises(ValueError, match="newton: x0 must be floats, not int32"):
-        descent.newton(bowl, np.array([3, 3]))
+@pytest.mark.parametrize("dtype", ["int32", "float16"])
+def test_newton_refuses_what_it_cannot_solve(as_users_see_it, dtype):
+    with pytest.raises(ValueError, match=f"newton: x0 must be float32 or float64, not {dtype}"):
+        descent.newton(bowl, np.array([3, 3], dtype))
 
 
 def test_levenberg_and_marquardt_refuse_the_same(as_users_see_it):
     with pytest.raises(ValueError, match="levenberg_marquardt: max_steps must be 1 or more, not 0"):
         descent.levenberg_marquardt(lambda x: x, np.ones(2), tol=0.0, max_steps=0)
-    with pytest.raises(ValueError, match="levenberg_marquardt: x0 must be floats, not int32"):
+    with pytest.raises(ValueError, match="levenberg_marquardt: x0 must be float32 or float64, not int32"):
         descent.levenberg_marquardt(lambda x: x, np.array([3, 3]), tol=0.0, max_steps=5)
