@@ -1,6 +1,7 @@
 """Experiments at toy size, in this process: what each leaves, and that it keeps the contract of all."""
 
 import contextlib
+import functools
 import io
 import json
 import runpy
@@ -9,11 +10,21 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import pytest
 
+from jaxnn.lab import datasets
 from jaxnn.lab.run import Run
 
 ROOT = Path(__file__).parents[2]
+
+
+@functools.wraps(datasets.mnist)
+def few_digits(*args, whole=datasets.mnist, **sizes):
+    """MNIST with 1,000 images each to validate and to test on: the toy runs are not about accuracy."""
+    splits = whole(*args, **sizes)
+    validation, test = jax.tree.map(lambda leaf: leaf[:1000], (splits.validation, splits.test))
+    return splits._replace(validation=validation, test=test)
 
 
 def run_experiment(name, *arguments):
@@ -21,7 +32,12 @@ def run_experiment(name, *arguments):
     out, errors = io.StringIO(), io.StringIO()
     argv, sys.argv = sys.argv, [name, *map(str, arguments)]
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(errors),
+        ):
+            patch.setattr(datasets, "mnist", few_digits)
             runpy.run_path(str(ROOT / "experiments" / f"{name}.py"), run_name="__main__")
     finally:
         sys.argv = argv
