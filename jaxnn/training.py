@@ -211,9 +211,12 @@ def _is_float(leaf) -> bool:
 
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether 0 times each float is 0, summed by a product: faster on CPU than to ask each (an MLP's step by 1/6)."""
-    leaves = filter(_is_float, jax.tree.leaves(tree))
-    return sum((leaf @ jnp.zeros(leaf.shape[-1:], leaf.dtype)).sum() if leaf.ndim else 0 * leaf for leaf in leaves) == 0
+    """Whether all floats are. As fast on CPU as can be: small arrays are asked at once, large ones by a product."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if _is_float(leaf)]
+    small = jnp.concatenate([leaf.ravel() for leaf in leaves if leaf.size < 4096])
+    large = [(~jnp.isfinite(leaf)).astype(jnp.float32) for leaf in leaves if leaf.size >= 4096]
+    num_bad = sum([(bad @ jnp.ones(bad.shape[-1:], bad.dtype)).sum() for bad in large], jnp.zeros(()))
+    return jnp.isfinite(small).all() & (num_bad == 0)
 
 
 class EarlyStopping(NamedTuple):
