@@ -213,17 +213,12 @@ def _is_float(leaf) -> bool:
 
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether every float is finite.
-
-    0 times each is summed by a product: faster on CPU than to ask each, an MLP's step by 1/6. Of a number alone it is
-    asked, for XLA makes (0 · c) · x of 0 · (c · x).
-    """
-    leaves = filter(_is_float, jax.tree.leaves(tree))
-    return jnp.stack([_is_finite(leaf) for leaf in leaves]).all()
-
-
-def _is_finite(leaf):
-    return (leaf @ jnp.zeros(leaf.shape[-1:], leaf.dtype)).sum() == 0 if leaf.ndim else jnp.isfinite(leaf)
+    """Whether all floats are. As fast on CPU as can be: small arrays are asked at once, large ones by a product."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if _is_float(leaf)]
+    small = jnp.concatenate([leaf.ravel() for leaf in leaves if leaf.size < 4096])
+    large = [(~jnp.isfinite(leaf)).astype(jnp.float32) for leaf in leaves if leaf.size >= 4096]
+    num_bad = sum([(bad @ jnp.ones(bad.shape[-1:], bad.dtype)).sum() for bad in large], jnp.zeros(()))
+    return jnp.isfinite(small).all() & (num_bad == 0)
 
 
 class EarlyStopping(NamedTuple):

@@ -31,6 +31,9 @@ def run_experiment(name, *arguments):
     """As `python -m experiments NAME ...` does it: what it printed; SystemExit where that ends so."""
     out, errors = io.StringIO(), io.StringIO()
     argv, sys.argv = sys.argv, [name, *map(str, arguments)]
+    jax.config.update(
+        "jax_disable_most_optimizations", name != "mnist_cnn"
+    )  # whose program runs longer than it compiles
     try:
         with (
             pytest.MonkeyPatch.context() as patch,
@@ -41,6 +44,7 @@ def run_experiment(name, *arguments):
             runpy.run_path(str(ROOT / "experiments" / f"{name}.py"), run_name="__main__")
     finally:
         sys.argv = argv
+        jax.config.update("jax_disable_most_optimizations", True)
     return SimpleNamespace(out=out.getvalue(), err=errors.getvalue())
 
 
