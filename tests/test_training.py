@@ -489,3 +489,14 @@ NUM_DEVICES = jax.device_count()
 def test_refuses(as_users_see_it, call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_chunk_moves_nothing_between_host_and_device():
+    optimizer = optax.adam(0.01)
+    train, start = compiled(loss_fn, optimizer), start_at(KEY, optimizer)
+    train(start, 2)
+    with jax.transfer_guard("disallow"):
+        end, _ = train(start, 2)
+        with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device"):
+            train(start._replace(step=np.int32(0)), 2)
+    assert end.step == 2
