@@ -30,7 +30,8 @@ CHECKS = {
     "warnings are errors": quick("mnist_cnn", "-W error"),
     "without docstrings and asserts": quick("mnist_cnn", "-OO"),
     "the wheel, from another folder": (
-        "$PYTHON -m hatchling build -t wheel -d wheel && $PYTHON -m uv pip install --quiet --no-deps --target site wheel/*"
+        "$PYTHON -m hatchling build -t wheel -d wheel"
+        " && $PYTHON -m uv pip install --quiet --no-deps --target site wheel/*"
         " && cd / && PYTHONPATH=$OLDPWD/site $PYTHON -c 'import jaxnn.cnn, jaxnn.lab.start, pathlib;"
         ' assert "/site/" in jaxnn.__file__; assert pathlib.Path(jaxnn.__file__).with_name("py.typed").exists()\''
     ),
