@@ -118,3 +118,13 @@ def test_the_loss_is_what_the_settings_say():
     smooth = 0.8 * expected - 0.2 * log_probs.mean(axis=1)
     np.testing.assert_allclose(values(label_smoothing=0.2)[0], smooth, rtol=1e-5)
     assert not np.array_equal(values(max_shift=3)[1], batch.inputs)
+
+
+def test_the_loss_uses_no_key_twice():
+    config = dataclasses.replace(CONFIG, dropout=0.5, max_shift=2)
+    model, _, nets = mnist_cnn.make_nets(config)
+    params, state = jax.tree.map(lambda leaf: leaf[0], (nets.params, nets.state))
+    batch = Batch(jnp.asarray(random_digits(4).inputs), jnp.arange(4))
+    with jax.debug_key_reuse(True):
+        losses, _ = jax.jit(mnist_cnn.make_loss(config, model))(params, state, batch, jax.random.key(1))
+    assert jnp.isfinite(losses).all()

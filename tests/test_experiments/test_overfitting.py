@@ -1,7 +1,11 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import overfitting
+from jaxnn import layers, models
+from jaxnn.types import Batch
 
 ARGUMENTS = "--regularizers", "early_stopping", "all", "all", "--epochs", 35  # beside nothing, always
 
@@ -49,3 +53,13 @@ def test_compares_seed_by_seed():
     assert summary["early_stopping_test_loss"] == pytest.approx(0.35)
     assert summary["early_stopping_loss_gain"] == pytest.approx(0.25)
     assert summary["nothing_test_accuracy_sd"] == pytest.approx(0.1 / 2**0.5)
+
+
+def test_the_loss_uses_no_key_twice():
+    images = jnp.zeros((4, 28, 28, 1), jnp.uint8)
+    model = models.preprocess(layers.flatten_pixels, models.mlp([8], 10, dropout=0.5))
+    params, _ = model.init(jax.random.key(0), images)
+    loss_fn = overfitting.make_loss(model, max_shift=2, max_rotation=15.0)
+    with jax.debug_key_reuse(True):
+        losses, _ = jax.jit(loss_fn)(params, {}, Batch(images, jnp.arange(4)), jax.random.key(1))
+    assert jnp.isfinite(losses).all()
