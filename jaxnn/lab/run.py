@@ -243,6 +243,7 @@ class Run:
         self._prune(name)
 
     def _prune(self, name: str):
+        """Keeps the last two checkpoints of a training."""
         for _, path in self._checkpoints(name)[:-2]:
             path.unlink()
 
