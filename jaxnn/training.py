@@ -215,7 +215,8 @@ def _is_float(leaf) -> bool:
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:
     """Whether all floats are finite.
 
-    Small arrays are asked together; in the others a product counts those that are not, the fastest way on CPU. (0 · x, summed, would not do: XLA makes 0 · x of 0 · (c · x), though c · x overflows.)
+    Small arrays are asked together; in the others a product counts those that are not, the fastest way on CPU. (To sum
+    0 · x would not do: XLA makes 0 · x of 0 · (c · x), though c · x overflows.)
     """
     leaves = [leaf for leaf in jax.tree.leaves(tree) if _is_float(leaf)]
     small = jnp.concatenate([leaf.ravel() for leaf in leaves if leaf.size < 4096])
