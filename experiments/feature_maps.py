@@ -32,6 +32,8 @@ from jaxnn.lab.config import BadUsageError, Count, DataDir, Seed, UserPath, read
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
 
+SMALL_CNN = cnn.CNN(channels=(12, 24), hidden_size=64)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -45,7 +47,7 @@ class Config:
 
 
 def load_net(folder: Path):
-    """The module of a run of mnist_cnn on MNIST, and the variables of its first net that has not diverged."""
+    """The module of a run of mnist_cnn, and its first net with the most steps: one that diverged stays behind."""
     try:
         settings, (config, _, _, nets) = read_settings(folder / "config.json"), experiments.load(folder)
     except BadUsageError as error:
@@ -53,14 +55,13 @@ def load_net(folder: Path):
     if (settings["experiment"], settings.get("dataset")) != ("mnist_cnn", "mnist"):
         raise BadUsageError(f"--run: {folder} is no run of mnist_cnn on mnist")
     module = cnn.CNN(config.channels, hidden_size=config.hidden_size, batch_norm=config.batch_norm)
-    number = nets.step.argmax()  # of the first that took the most steps: a net that diverged stays behind
-    return module, jax.tree.map(lambda leaf: leaf[number], {"params": nets.params, **nets.state})
+    return module, jax.tree.map(lambda leaf: leaf[nets.step.argmax()], {"params": nets.params, **nets.state})
 
 
+@jax.jit(static_argnums=0)
 def train_net(config: Config, data):
-    """A small CNN and its variables after a short training."""
-    module = cnn.CNN(channels=(12, 24), hidden_size=64)
-    model, optimizer = cnn.from_flax(module), optax.adam(optax.cosine_onecycle_schedule(config.num_steps, 0.005))
+    """The variables of SMALL_CNN after a short training."""
+    model, optimizer = cnn.from_flax(SMALL_CNN), optax.adam(optax.cosine_onecycle_schedule(config.num_steps, 0.005))
 
     def loss_fn(params, state, batch, key):
         logits, state = model.apply(params, state, batch.inputs, key)
@@ -68,7 +69,7 @@ def train_net(config: Config, data):
 
     net = training.init_train_state(jax.random.key(config.seed), model, optimizer, data.inputs[:1])
     net, _ = training.train_steps(net, data, loss_fn, optimizer, batch_size=50, num_steps=config.num_steps)
-    return module, {"params": net.params, **net.state}
+    return {"params": net.params, **net.state}
 
 
 def draw_layers(run: Run, kernels, images, layers, shown):
@@ -78,8 +79,8 @@ def draw_layers(run: Run, kernels, images, layers, shown):
     for number, (name, size, stride) in enumerate((("Conv_0", 5, 1), ("Conv_1", 10, 2)), 1):  # receptive field, stride
         maps = np.moveaxis(layers[name], -1, 1)[:, :11]
         pictures = [picture for index in shown for picture in (images[index], *maps[index])]
-        titles = ["digit", *(f"map {channel}" for channel in range(1, maps.shape[1] + 1))]
-        figure = plots.image_grid(pictures, titles * len(shown), num_columns=len(titles), signed=True)
+        names = ["digit", *(f"map {channel}" for channel in range(1, maps.shape[1] + 1))]
+        figure = plots.image_grid(pictures, names * len(shown), num_columns=len(names), signed=True)
         run.save_figure(f"maps_{number}", figure)
         pictures, titles = [], []
         for channel, responses in enumerate(maps.swapaxes(0, 1)[:10], 1):
@@ -100,7 +101,7 @@ def draw_reasons(run: Run, log_probs, images):
         return jnp.pad(falls.reshape(22, 22), 3)  # each at the middle of its square
 
     digits, probs = log_probs(images).argmax(axis=1), jnp.exp(log_probs(images).max(axis=1))
-    falls = [occlusion(image, digit) for image, digit in zip(images, digits, strict=True)]
+    falls = jax.lax.map(lambda pair: occlusion(*pair), (images, digits))
     gradients = jax.grad(lambda images: log_probs(images).max(axis=1).sum())(images)
     titles = [f"read as {digit}\n{prob:.1%}" for digit, prob in zip(digits, probs, strict=True)]
     titles += ["occlusion"] * len(images) + ["ink x gradient"] * len(images)
@@ -123,28 +124,27 @@ def main(config: Config, run: Run) -> dict:
     """Draws kernels, maps, patches, reasons and the embedding of the last hidden layer."""
     data = datasets.mnist(config.data_dir)
     run.record(data_sha256=datasets.SHA256["mnist"])
-    module, variables = load_net(config.run) if config.run else train_net(config, jax.device_put(data.train))
+    module, variables = load_net(config.run) if config.run else (SMALL_CNN, train_net(config, data.train))
     images, labels = (leaf[: config.num_images] for leaf in data.validation)
     options = {"capture_intermediates": lambda layer, _: layer.name is not None, "mutable": "intermediates"}
-    logits, seen = module.apply(variables, jnp.asarray(images), train=False, **options)
-    layers = {name: np.asarray(outputs["__call__"][0]) for name, outputs in seen["intermediates"].items()}
-    first_layer = variables["params"]["Conv_0"]
-    kernels = np.moveaxis(np.asarray(first_layer["kernel"], float)[:, :, 0], -1, 0)
-    expected = [scipy.signal.convolve2d(images[0, ..., 0] / 255, kernel[::-1, ::-1], "valid") for kernel in kernels]
-    expected = np.stack(expected, axis=-1) + first_layer.get("bias", 0.0)
+    apply = jax.jit(module.apply, static_argnames=("train", *options))
+    logits, seen = apply(variables, images, train=False, **options)
+    layers = {name: outputs["__call__"][0] for name, outputs in jax.device_get(seen["intermediates"]).items()}
+    first = variables["params"]["Conv_0"]
+    kernels = np.moveaxis(np.asarray(first["kernel"], float)[:, :, 0], -1, 0)
+    expected = np.stack([scipy.signal.correlate2d(images[0, ..., 0] / 255, kernel, "valid") for kernel in kernels], -1)
     one_of_each = np.array([np.argmax(labels == digit) for digit in range(10)])
     draw_layers(run, kernels, images, layers, shown=one_of_each[[2, 4, 7, 8]])
-    log_probs = jax.jit(lambda images: jax.nn.log_softmax(jnp.asarray(module.apply(variables, images, train=False))))
-    draw_reasons(run, log_probs, jnp.asarray(images[one_of_each], jnp.float32))
+    examples = jnp.asarray(images[one_of_each], jnp.float32)
+    draw_reasons(run, lambda images: jax.nn.log_softmax(apply(variables, images, train=False)), examples)
     hidden = layers[f"BatchNorm_{len(module.channels)}" if module.batch_norm else "Dense_0"]  # before its ReLU
     features = {"pixels": images.reshape(len(images), -1) / 255, "last hidden layer": np.maximum(hidden, 0)}
     return {
-        "run": config.run,
         "validation_accuracy": metrics.accuracy(logits, labels),
-        "first_maps_error": np.abs(expected - layers["Conv_0"][0]).max(),
+        "first_maps_error": np.abs(expected + first.get("bias", 0.0) - layers["Conv_0"][0]).max(),
         **embed(config, run, features, labels),
     }
 
 
 if __name__ == "__main__":
-    start(Config, main, quick=Config(num_steps=200, num_images=200))
+    start(Config, main, quick=Config(num_steps=60, num_images=200))

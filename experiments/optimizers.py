@@ -89,12 +89,12 @@ def choose(name: str, rates: np.ndarray, columns) -> np.float64:
 
 
 def step_seconds(name: training.OptimizerName, learning_rate: float, examples: Batch) -> float:
-    """What a step of one net takes: the median of seven times a hundred steps."""
-    optimizer, sizes = training.OPTIMIZERS[name](learning_rate), {"batch_size": 100, "num_steps": 100}
+    """What a step of one net takes: the median of seven times fifty steps."""
+    optimizer, sizes = training.OPTIMIZERS[name](learning_rate), {"batch_size": 100, "num_steps": 50}
     net = training.init_train_state(jax.random.key(0), MODEL, optimizer, examples.inputs[:1])
     steps = jax.jit(lambda net, examples: training.train_steps(net, examples, loss_fn, optimizer, **sizes))
     seconds = timeit.repeat(lambda: jax.block_until_ready(steps(net, examples)), number=1, repeat=8)
-    return np.median(seconds[1:]).item() / 100  # the first one compiles
+    return np.median(seconds[1:]).item() / 50  # the first one compiles
 
 
 def draw(config: Config, run: Run, rows):

@@ -5,13 +5,14 @@ import functools
 import io
 import json
 import runpy
-import signal
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import pytest
+from filelock import FileLock
 
 from jaxnn.lab import datasets
 from jaxnn.lab.run import Run
@@ -31,9 +32,6 @@ def run_experiment(name, *arguments):
     """As `python -m experiments NAME ...` does it: what it printed; SystemExit where that ends so."""
     out, errors = io.StringIO(), io.StringIO()
     argv, sys.argv = sys.argv, [name, *map(str, arguments)]
-    jax.config.update(
-        "jax_disable_most_optimizations", name != "mnist_cnn"
-    )  # whose program runs longer than it compiles
     try:
         with (
             pytest.MonkeyPatch.context() as patch,
@@ -44,7 +42,6 @@ def run_experiment(name, *arguments):
             runpy.run_path(str(ROOT / "experiments" / f"{name}.py"), run_name="__main__")
     finally:
         sys.argv = argv
-        jax.config.update("jax_disable_most_optimizations", True)
     return SimpleNamespace(out=out.getvalue(), err=errors.getvalue())
 
 
@@ -78,46 +75,54 @@ def keeps_the_contract(name, folder, printed):
 
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory):
-    """A function: runs an experiment at toy size, in a new folder, and checks the contract; what it has left."""
+    """A function: runs an experiment at toy size, in a new folder, and checks the contract; what it has left.
+
+    Beside the folder lies `killed`: as it was after the first checkpoint, which is all that `kill -9` would have left.
+    """
 
     def run(name, *arguments):
         folder = tmp_path_factory.mktemp(name) / "run"
-        printed = run_experiment(name, "--quick", "--seed", 3, *arguments, "--out", folder)
+        save = Run._save
+
+        def save_and_copy(self, *state):
+            save(self, *state)
+            if not (folder.parent / "killed").exists():
+                shutil.copytree(folder, folder.parent / "killed")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Run, "_save", save_and_copy)
+            printed = run_experiment(name, "--quick", "--seed", 3, *arguments, "--out", folder)
         return keeps_the_contract(name, folder, printed)
 
     return run
 
 
 @pytest.fixture(scope="session")
-def three_nets(toy_run):
-    """A toy run of mnist_cnn with the seeds 3, 4 and 5."""
-    return toy_run("mnist_cnn", "--num-seeds", 3)
+def three_nets(toy_run, tmp_path_factory):
+    """A toy run of mnist_cnn with the seeds 3, 4 and 5, one for all workers."""
+    made = tmp_path_factory.getbasetemp().parent / "three_nets"
+    with FileLock(f"{made}.lock"):
+        if not made.exists():
+            made.symlink_to(toy_run("mnist_cnn", "--num-seeds", 3).folder)
+    return read_run(made.resolve())
 
 
 @pytest.fixture(scope="session")
-def interrupted_and_resumed(tmp_path_factory):
-    """A function: the toy run of an experiment, stopped by SIGTERM after its first chunk, resumed; what it has left."""
+def resumes_bit_for_bit():
+    """A function: asserts that a toy run, killed after its first checkpoint and resumed, comes to the same end."""
 
-    def run(name, *arguments):
-        folder = tmp_path_factory.mktemp(name) / "run"
-        save = Run._save
+    def check(name, whole):
+        killed = whole.folder.parent / "killed"
+        assert len(list((killed / "checkpoints").iterdir())) == 1
+        assert not (killed / "summary.json").exists()
+        run_experiment(name, "--resume", killed)
+        resumed = read_run(killed)
+        assert resumed.rows == whole.rows
+        assert without_seconds(resumed.summary) == without_seconds(whole.summary)
 
-        def save_and_stop(self, *state):
-            save(self, *state)
-            signal.raise_signal(signal.SIGTERM)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Run, "_save", save_and_stop)
-            with pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
-                run_experiment(name, "--quick", "--seed", 3, *arguments, "--out", folder)
-        assert len(list((folder / "checkpoints").iterdir())) == 1
-        run_experiment(name, "--resume", folder)
-        return read_run(folder)
-
-    return run
+    return check
 
 
-@pytest.fixture(scope="session")
-def without_seconds():
-    """A function: of a summary, all but its wall times."""
-    return lambda summary: {name: value for name, value in summary.items() if not name.endswith("_seconds")}
+def without_seconds(summary):
+    """Of a summary, all but its wall times."""
+    return {name: value for name, value in summary.items() if not name.endswith("_seconds")}

@@ -26,10 +26,8 @@ def test_keeps_the_contract(three_nets):
     assert [row["seed"] for row in three_nets.rows[:4]] == [3, 4, 5, 3]
 
 
-def test_resumes_bit_for_bit(three_nets, interrupted_and_resumed, without_seconds):
-    again = interrupted_and_resumed("mnist_cnn", "--num-seeds", 3)
-    assert again.rows == three_nets.rows
-    assert without_seconds(again.summary) == without_seconds(three_nets.summary)
+def test_resumes_bit_for_bit(three_nets, resumes_bit_for_bit):
+    resumes_bit_for_bit("mnist_cnn", three_nets)
 
 
 def test_a_finished_run_can_be_loaded(three_nets):

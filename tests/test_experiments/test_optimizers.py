@@ -33,10 +33,8 @@ def test_the_nets_learn(toy):
     assert toy.summary["adam_test_accuracy"] == pytest.approx(0.88, abs=0.05)
 
 
-def test_resumes_bit_for_bit(toy, interrupted_and_resumed, without_seconds):
-    again = interrupted_and_resumed("optimizers")
-    assert again.rows == toy.rows
-    assert without_seconds(again.summary) == without_seconds(toy.summary)
+def test_resumes_bit_for_bit(toy, resumes_bit_for_bit):
+    resumes_bit_for_bit("optimizers", toy)
 
 
 def test_the_race_has_other_seeds_than_the_grid_and_the_best_rate_of_it(toy):

@@ -19,10 +19,8 @@ def test_nets_fit_their_own_digits_better_than_others(toy):
     assert toy.summary["nothing_gap"] == pytest.approx(0.25, abs=0.1)
 
 
-def test_resumes_bit_for_bit(toy, interrupted_and_resumed, without_seconds):
-    again = interrupted_and_resumed("overfitting", *ARGUMENTS)
-    assert again.rows == toy.rows
-    assert without_seconds(again.summary) == without_seconds(toy.summary)
+def test_resumes_bit_for_bit(toy, resumes_bit_for_bit):
+    resumes_bit_for_bit("overfitting", toy)
 
 
 def test_nets_stop_early_and_have_learned_until_then_as_without(toy):

@@ -34,10 +34,8 @@ def test_batch_normalisation_is_compared_seed_by_seed(toy):
     assert toy.summary["logistic_he_batch_norm_gain_sd"] == pytest.approx(gains.std(ddof=1))
 
 
-def test_resumes_bit_for_bit(toy, interrupted_and_resumed, without_seconds):
-    again = interrupted_and_resumed("vanishing_gradients")
-    assert again.rows == toy.rows
-    assert without_seconds(again.summary) == without_seconds(toy.summary)
+def test_resumes_bit_for_bit(toy, resumes_bit_for_bit):
+    resumes_bit_for_bit("vanishing_gradients", toy)
 
 
 def test_chooses_on_one_half_of_the_images_and_reports_on_the_other():

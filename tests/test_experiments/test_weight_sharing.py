@@ -43,10 +43,8 @@ def test_nets_are_compared_seed_by_seed(toy):
     assert toy.summary["convolution_minus_local_test_accuracy_shifted_2_sd"] == pytest.approx(gains.std(ddof=1))
 
 
-def test_resumes_bit_for_bit(toy, interrupted_and_resumed, without_seconds):
-    again = interrupted_and_resumed("weight_sharing")
-    assert again.rows == toy.rows
-    assert without_seconds(again.summary) == without_seconds(toy.summary)
+def test_resumes_bit_for_bit(toy, resumes_bit_for_bit):
+    resumes_bit_for_bit("weight_sharing", toy)
 
 
 def test_images_that_lie_too_far_left_are_read_when_moved_to_the_right():
