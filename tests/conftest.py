@@ -19,8 +19,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """The slowest files first, so that both workers end together."""
-    items.sort(key=lambda item: item.path.parent.name != "test_experiments")
+    """The slowest files first, experiments and then the largest, so that both workers end together."""
+    items.sort(key=lambda item: (item.path.parent.name != "test_experiments", -item.path.stat().st_size))
 
 
 @pytest.fixture

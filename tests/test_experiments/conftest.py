@@ -99,11 +99,11 @@ def toy_run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def three_nets(toy_run, tmp_path_factory):
-    """A toy run of mnist_cnn with the seeds 3, 4 and 5, one for all workers."""
+    """A toy run of mnist_cnn with the seeds 3, 4 and 5: one for all workers."""
     made = tmp_path_factory.getbasetemp().parent / "three_nets"
     with FileLock(f"{made}.lock"):
         if not made.exists():
-            made.symlink_to(toy_run("mnist_cnn", "--num-seeds", 3).folder)
+            made.symlink_to(toy_run("mnist_cnn", "--num-seeds", 3, "--channels", 8, 16, "--hidden-size", 64).folder)
     return read_run(made.resolve())
 
 
