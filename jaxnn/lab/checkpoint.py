@@ -93,7 +93,9 @@ def _describe(tree: PyTree) -> dict[str, str]:
 
 
 def _differences(leaves: dict[str, str], others: dict[str, str]) -> list[str]:
-    return [f"{name} {kind}" for name, kind in leaves.items() if others.get(name) != kind]
+    """The leaves that the others lack; of many, the first three and their number."""
+    found = [f"{name} {kind}" for name, kind in leaves.items() if others.get(name) != kind]
+    return found if len(found) <= 4 else [*found[:3], f"... {len(found)} in all"]
 
 
 def _is_key(leaf) -> bool:

@@ -108,6 +108,12 @@ def _execute(run: Run, settings: dict[str, Any], main: Callable[[Run], dict[str,
     try:
         summary = main(run)
         run.finish()
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            raise RunFailedError(
+                f"{device} has not enough memory: give fewer seeds or smaller nets ({error})"
+            ) from error
+        raise
     finally:
         run.close()
     write_json(directory / "summary.json", summary)

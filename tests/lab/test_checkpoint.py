@@ -87,6 +87,10 @@ def test_leaves_without_a_name_of_their_own_are_refused(tmp_path, tree):
         (lambda tree: {**tree, "c": jnp.ones(1)}, r"it has \[\], expected was \['c float32\[1\]'\]"),
         (lambda tree: {**tree, "b": tree["b"][:1]}, r"it has \['b.1 bfloat16\[2, 2\]'\], expected was \[\]"),
         (lambda tree: {**tree, "b": {"x": tree["b"][0], "y": tree["b"][1]}}, r"'b.0 int32\[\]'.*'b.x int32\[\]'"),
+        (
+            lambda tree: {**tree, **{f"d{number}": jnp.ones(1) for number in range(100)}},
+            r"it has \[\], expected was \['d0 .*', 'd1 .*', 'd10 .*', '... 100 in all'\]$",
+        ),
         (lambda tree: {**tree, "key": jax.random.key_data(tree["key"])}, r"key<fry>\[\].*uint32\[2\]"),
         (lambda tree: {**tree, "key": jax.random.key(7, impl="rbg")}, r"key<fry>\[\].*key<rbg>\[\]"),
     ],

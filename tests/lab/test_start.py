@@ -174,6 +174,14 @@ def test_a_run_that_fails_before_its_first_row_leaves_one_line_and_no_folder(cal
     assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
 
 
+def test_too_little_memory_is_said_in_a_line(call, tmp_path):
+    done = call("--out", tmp_path / "run", main=lambda settings, run: {"sum": jnp.zeros(2**45).sum()})
+    assert done.code == 1
+    message = "has not enough memory: give fewer seeds or smaller nets (RESOURCE_EXHAUSTED"
+    assert message in " ".join(done.err.split())
+    assert "Traceback" not in done.err
+
+
 def test_a_run_that_fails_after_its_first_row_keeps_it(call, tmp_path):
     def log_and_fail(settings, run):
         run.log(step=1)
