@@ -7,7 +7,7 @@ nets with other seeds race to that loss on 1,000 others, each seed with the same
 Run:    make experiment NAME=optimizers
 
 Expect: steps to a loss of 0.2 (10 seeds): 176 ± 46 (sgd), 100 ± 15 (momentum), 81 ± 10 (nesterov), 113 ± 13 (adagrad),
-        88 ± 12 (rmsprop), 63 ± 11 (adam), 66 ± 10 (adamw), 77 ± 11 (muon, whose steps take six times as long)
+        88 ± 12 (rmsprop), 63 ± 11 (adam), 66 ± 10 (adamw), 77 ± 11 (muon, whose steps take five times as long)
 
 Time:   2 min 45 s
 """
