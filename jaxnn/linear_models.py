@@ -1,7 +1,4 @@
-"""Linear and logistic models fitted to their optimum. `params` are those of `models.linear`.
-
-Each fit checks its arguments and then is one compiled program, which later calls with the same shapes take again.
-"""
+"""Linear and logistic models fitted to their optimum. `params` are those of `models.linear`."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -50,11 +47,7 @@ def least_squares(
     Ridge has the sum over examples: its alpha is N · l2.)
     """
     x, y = _check("least_squares", inputs, targets)
-    return _least_squares(x, y, _check_penalty("least_squares: l2", l2, x.dtype), intercept)
-
-
-@jax.jit(static_argnames="intercept")
-def _least_squares(x, y, l2, intercept) -> LeastSquaresFit:
+    l2 = _check_penalty("least_squares: l2", l2, x.dtype)
     x, x_mean, constant = _centre(x, intercept)
     y, y_mean, _ = _centre(y, intercept)
     penalty = jnp.sqrt(len(x) * l2) * jnp.eye(x.shape[1], dtype=x.dtype)
@@ -116,17 +109,13 @@ def lasso(
     is 0. (scikit-learn's Lasso has half the squared error: its alpha is l1 / 2.)
     """
     x, y = _check("lasso", inputs, targets)
-    tol = default_tolerance(x.dtype) if tol is None else tol
-    return _lasso(x, y, _check_penalty("lasso: l1", l1, x.dtype), intercept, tol, max_steps)
-
-
-@jax.jit(static_argnames="intercept")
-def _lasso(x, y, l1, intercept, tol, max_steps) -> LassoFit:
+    l1 = _check_penalty("lasso: l1", l1, x.dtype)
     x, x_mean, constant = _centre(x, intercept)
     y, y_mean, y_constant = _centre(y, intercept)
     (x, x_length), (y, y_length) = _normalize(x, constant), _normalize(y, y_constant)
     gram, slopes = x.T @ x / len(x), x.T @ y / len(x)
     thresholds = l1 / x_length[:, None] / y_length / 2
+    tol = default_tolerance(x.dtype) if tol is None else tol
     fit = jax.vmap(_coordinate_descent, (None, 1, 1, None, None), (1, 0, 0))
     weight, num_steps, violation = fit(gram, slopes, thresholds, tol, max_steps)
     weight *= y_length / x_length[:, None]
@@ -208,11 +197,7 @@ def logistic_regression(
     """
     x, labels = _check("logistic_regression", inputs, labels, num_classes=2)
     l2 = _check_penalty("logistic_regression: l2", l2, x.dtype)
-    return _logistic_regression(x, labels, l2, intercept, tol, max_steps)
 
-
-@jax.jit(static_argnames="intercept")
-def _logistic_regression(x, labels, l2, intercept, tol, max_steps) -> LogisticFit:
     def loss(logits):
         return sigmoid_cross_entropy(logits[:, 0], labels.astype(x.dtype))
 
@@ -240,11 +225,7 @@ def softmax_regression(
     """
     x, labels = _check("softmax_regression", inputs, labels, num_classes=num_classes)
     l2 = _check_penalty("softmax_regression: l2", l2, x.dtype)
-    return _softmax_regression(x, labels, num_classes, l2, intercept, tol, max_steps)
 
-
-@jax.jit(static_argnames=("num_classes", "intercept"))
-def _softmax_regression(x, labels, num_classes, l2, intercept, tol, max_steps) -> LogisticFit:
     def margins(logits):
         own = labels[:, None] == jnp.arange(num_classes)
         return jnp.sum(jnp.where(own, logits, 0), axis=1) - jnp.where(own, -jnp.inf, logits).max(axis=1)
