@@ -35,9 +35,9 @@ CHECKS = {
         ' assert "/site/" in jaxnn.__file__; assert pathlib.Path(jaxnn.__file__).with_name("py.typed").exists()\''
     ),
     "the lowest versions that pyproject.toml allows": (
-        "$PYTHON -m venv lowest"
-        " && $PYTHON -m uv pip install --quiet --python lowest/bin/python --resolution lowest-direct -e .[dev]"
-        " && lowest/bin/python -m pytest --quiet"
+        "$PYTHON -m venv .lowest"
+        " && $PYTHON -m uv pip install --quiet --python .lowest/bin/python --resolution lowest-direct -e .[dev]"
+        " && .lowest/bin/python -m pytest --quiet"
     ),
     "Python 3.12": "make test PYTHON=python3.12",
     "Python 3.13": "make test PYTHON=python3.13",
