@@ -25,12 +25,13 @@ def softmax_cross_entropy(
     """-Σᵢ tᵢ log softmax(z)ᵢ (deck, page 13) in nats; its gradient is softmax(z) - t where t sums to 1.
 
     `targets` are integer labels or distributions over the classes. An integer label outside 0 ... classes - 1 gives
-    NaN, and a gradient of NaN. The largest logit is subtracted first, so that every dtype keeps its precision at logits
+    NaN, and a gradient of NaN; so does a negative probability. The largest logit is subtracted first, so that every dtype keeps its precision at logits
     of ±1e4, and log1p keeps the digits of a loss near 0.
     """
     function, targets = "softmax_cross_entropy", _array(targets)
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         logits, targets = _floats(function, logits=logits, targets=targets, hint="; or give integer labels")
+        targets = jnp.where(targets < 0, jnp.nan, targets)
         return jnp.sum(-_times(targets, _log_softmax(logits)), axis=-1)
     (logits,) = _floats(function, logits=logits)
     if targets.shape != logits.shape[:-1]:
@@ -46,8 +47,12 @@ def softmax_cross_entropy(
 
 
 def sigmoid_cross_entropy(logits: Float[Array, "*batch"], targets: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """-t log σ(z) - (1 - t) log(1 - σ(z)) in nats (deck, page 5), one value per logit; `targets` lie in [0, 1]."""
+    """-t log σ(z) - (1 - t) log(1 - σ(z)) in nats (deck, page 5), one value per logit.
+
+    `targets` lie in [0, 1]; others give NaN, and a gradient of NaN.
+    """
     logits, targets = _floats("sigmoid_cross_entropy", logits=logits, targets=targets)
+    targets = jnp.where((targets >= 0) & (targets <= 1), targets, jnp.nan)
     return _times(targets, jax.nn.softplus(-logits)) + _times(1 - targets, jax.nn.softplus(logits))
 
 

@@ -77,6 +77,19 @@ def test_labels_outside_the_classes_give_nan():
     np.testing.assert_array_equal(np.isnan(gradient).all(axis=1), [True, False, False, True])
 
 
+@pytest.mark.parametrize("loss", [losses.softmax_cross_entropy, losses.sigmoid_cross_entropy])
+def test_negative_probabilities_give_nan(loss):
+    logits, targets = jnp.zeros(2), jnp.array([0.5, -0.1])
+    value, gradient = jax.jit(jax.value_and_grad(lambda logits: loss(logits, targets).sum()))(logits)
+    assert np.isnan(value)
+    assert np.isnan(gradient[1])
+
+
+def test_probabilities_above_1_give_nan():
+    values = losses.sigmoid_cross_entropy(jnp.zeros(3), jnp.array([0.0, 1.0, 1.1]))
+    np.testing.assert_array_equal(np.isnan(values), [False, False, True])
+
+
 def test_labels_of_few_bits_name_the_same_classes():
     logits, labels = jnp.asarray(RNG.normal(size=(3, 300)), jnp.float32), np.array([0, 44, 250])
     values = losses.softmax_cross_entropy(logits, jnp.array(labels, jnp.uint8))

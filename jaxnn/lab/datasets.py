@@ -127,7 +127,11 @@ def _table(arrays):
 
 
 def _resolve(data_dir) -> Path:
-    folder = Path(data_dir or os.environ.get("JAXNN_DATA_DIR") or cache_folder()).expanduser().absolute()
+    wanted = Path(data_dir or os.environ.get("JAXNN_DATA_DIR") or cache_folder())
+    try:
+        folder = wanted.expanduser().absolute()
+    except RuntimeError as error:  # nobody has that name
+        raise DatasetNotFoundError(f"there is no folder {wanted}: name another with {_OTHER_FOLDER}") from error
     if folder.exists() and not folder.is_dir():
         raise DatasetNotFoundError(f"{folder} is no folder: name another with {_OTHER_FOLDER}")
     return folder

@@ -230,6 +230,9 @@ def test_a_folder_that_cannot_be_is_said(monkeypatch, tmp_path):
     monkeypatch.setenv("JAXNN_DATA_DIR", str(tmp_path / "file"))
     with pytest.raises(datasets.DatasetNotFoundError, match=r"/file is no folder: name another with.*JAXNN_DATA_DIR"):
         load()
+    monkeypatch.setenv("JAXNN_DATA_DIR", "~nobody-of-that-name/data")
+    with pytest.raises(datasets.DatasetNotFoundError, match=r"no folder ~nobody-of-that-name/data: name another with"):
+        load()
 
 
 @pytest.mark.parametrize("through_tfds", [False, True])
