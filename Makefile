@@ -6,7 +6,7 @@ READY := .venv/.ready
 FAIL = { echo "jaxnn:$(1)" >&2; exit 1; }
 # uv is fast, but knows neither pip's settings nor, on its own, the system's certificates: what it cannot fetch, pip tries
 UV = UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
-PIP = $(BIN)/pip install --quiet --retries 1
+PIP = $(BIN)/python -m pip install --quiet --retries 1
 REASON = $$({ grep -m 1 -iE 'certificate|connection|refused|timed out|no space|no matching' setup.log || tail -n 1 setup.log; } | sed 's/^ *//')
 NO_PACKAGES = cannot install the packages: $(REASON) (setup.log has all)
 INSTALL = { $(UV) $(1) || { echo "uv failed, now pip" && $(PIP) $(1); }; } >setup.log 2>&1 || $(call FAIL, $(NO_PACKAGES))
@@ -63,8 +63,8 @@ bench: .venv-bench/.ready  ## race against PyTorch, Flax and NumPy, in an enviro
 
 .venv-bench/.ready: requirements.lock benchmarks/requirements.txt
 	@$(PYTHON) -m venv .venv-bench
-	@.venv-bench/bin/pip install -q -r requirements.lock -r benchmarks/requirements.txt
-	@.venv-bench/bin/pip install -q --no-deps --no-build-isolation -e . && touch $@
+	@.venv-bench/bin/python -m pip install -q -r requirements.lock -r benchmarks/requirements.txt
+	@.venv-bench/bin/python -m pip install -q --no-deps --no-build-isolation -e . && touch $@
 
 check: $(READY)  ## format, lint, types
 	@$(BIN)/ruff format --check --quiet . || $(call FAIL, not formatted: make format)

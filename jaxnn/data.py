@@ -17,8 +17,8 @@ def num_examples(data: PyTree) -> int:
     sizes = {shape[0] if shape else 0 for shape in shapes}
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError(
-            "data: the leaves must have equally many examples along their first axis, at least one, not the shapes "
-            f"{sorted(shapes)}"
+            "data: the leaves must be arrays, not lists, with equally many examples along their first axis, at least "
+            f"one, not the shapes {sorted(shapes)}"
         )
     return sizes.pop()
 
@@ -32,12 +32,23 @@ def require_integer(name: str, value: Any, least: int, most: int | None = None):
 
 
 def refuse_rounding(function: str, *arrays: ArrayLike):
-    """Raises ValueError for float64 of NumPy's that JAX would silently make float32, without jax_enable_x64."""
-    dtypes = [getattr(array, "dtype", None) for array in arrays]
-    if np.float64 in dtypes and jax.dtypes.canonicalize_dtype(float) == np.float32:
-        raise ValueError(
-            f"{function}: float64 would be rounded to float32: switch on jax_enable_x64, or give float32 yourself"
-        )
+    """Raises ValueError for NumPy's 64 bits of which JAX, without jax_enable_x64, would silently make other numbers.
+
+    Those are float64, and integers that 32 bits do not hold.
+    """
+    for array in arrays:
+        if getattr(array, "dtype", None) == np.float64 and jax.dtypes.canonicalize_dtype(float) == np.float32:
+            raise ValueError(
+                f"{function}: float64 would be rounded to float32: switch on jax_enable_x64, or give float32 yourself"
+            )
+        if isinstance(array, np.ndarray | np.integer) and array.dtype.kind in "iu":
+            kept = array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+            wrong = np.extract(kept != array, array)
+            if wrong.size:
+                raise ValueError(
+                    f"{function}: {wrong[0]} does not fit into {kept.dtype}: switch on jax_enable_x64, or give smaller "
+                    "numbers"
+                )
 
 
 def batch_indices(

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Integer
 
-from jaxnn.data import refuse_rounding
+from jaxnn.data import refuse_rounding, require_integer
 from jaxnn.descent import default_tolerance, newton
 from jaxnn.layers import dense
 from jaxnn.losses import l2_penalty, sigmoid_cross_entropy, softmax_cross_entropy
@@ -183,7 +183,7 @@ class LogisticFit(NamedTuple):
 
 def logistic_regression(
     inputs: Float[ArrayLike, "examples features"],
-    labels: Int[ArrayLike, " examples"],
+    labels: Integer[ArrayLike, " examples"],
     *,
     l2: ArrayLike = 0.0,
     intercept: bool = True,
@@ -209,7 +209,7 @@ def logistic_regression(
 
 def softmax_regression(
     inputs: Float[ArrayLike, "examples features"],
-    labels: Int[ArrayLike, " examples"],
+    labels: Integer[ArrayLike, " examples"],
     *,
     num_classes: int,
     l2: ArrayLike = 0.0,
@@ -276,20 +276,23 @@ def _check(function, inputs, targets, *, num_classes=None):
     """As arrays of one dtype; with `num_classes` the targets are labels. Under jit, bad values make all inputs NaN."""
     refuse_rounding(function, targets)
     x, y = _check_inputs(function, inputs), jnp.asarray(targets)
-    dims, wanted = (1, "integer labels [examples]") if num_classes else (2, "targets [examples, outputs]")
-    if x.ndim != 2 or y.ndim != dims or len(x) != len(y) or not len(x):
+    dims, wanted = (2, "targets [examples, outputs]") if num_classes is None else (1, "integer labels [examples]")
+    if x.ndim != 2 or y.ndim != dims or len(x) != len(y) or not x.size:
         hint = {(1, 2): ": give targets[:, None]", (2, 1): ": give labels[:, 0]"}.get((y.ndim, dims), "")
         raise ValueError(
-            f"{function}: needs inputs [examples, features] and {wanted} of as many examples, at least one, not shapes "
-            f"{x.shape} and {y.shape}{hint}"
+            f"{function}: needs inputs [examples, features] and {wanted} of as many examples, at least one of each, "
+            f"not shapes {x.shape} and {y.shape}{hint}"
         )
-    if not num_classes:
+    if num_classes is None:
+        if jnp.iscomplexobj(y):
+            raise ValueError(f"{function}: the targets must be real numbers, not {y.dtype}")
         x = _require(f"{function}: the targets must be finite", y, jnp.isfinite(y), x)
         common = jnp.result_type(x, y)
         return x.astype(common), y.astype(common)
     if not jnp.issubdtype(y.dtype, jnp.integer):
         raise ValueError(f"{function}: needs {wanted}, not {y.dtype}")
-    classes = f"{function}: the labels must be numbered 0 ... {num_classes - 1}"
+    require_integer(f"{function}: num_classes", num_classes, 2)
+    classes, y = f"{function}: the labels must be numbered 0 ... {num_classes - 1}", y.astype(int)
     return _require(classes, y, (y >= 0) & (y < num_classes), x), y
 
 
@@ -303,6 +306,8 @@ def _check_inputs(function, inputs):
 
 def _check_penalty(name, penalty, dtype):
     penalty = jnp.asarray(penalty, dtype)
+    if penalty.shape:
+        raise ValueError(f"{name} must be one number, not of shape {penalty.shape}: vmap over several")
     return _require(f"{name} must be 0 or more, and finite", penalty, (penalty >= 0) & jnp.isfinite(penalty), penalty)
 
 

@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Integer
 
-from jaxnn.data import refuse_rounding
+from jaxnn.data import refuse_rounding, require_integer
 
 
 def accuracy(logits: Float[ArrayLike, "examples classes"], labels: Integer[ArrayLike, " examples"]) -> Float[Array, ""]:
     """The share of examples, 0 to 1, whose largest logit is that of their label; the first of equal logits counts.
 
     Of a single logit per example, [examples, 1], as a logistic model gives it, above 0 means class 1, else class 0.
-    NaN where a logit is NaN, or without examples. In float32, or in float64 if the logits are.
+    NaN where a logit is NaN, where a label is outside the classes, or without examples. In float32, or in float64 if
+    the logits are.
     """
     logits, labels = jnp.asarray(logits), _labels("accuracy", "labels", labels)
     if logits.shape[:-1] != labels.shape:
@@ -23,7 +24,8 @@ def accuracy(logits: Float[ArrayLike, "examples classes"], labels: Integer[Array
         )
     predictions = logits[..., 0] > 0 if logits.shape[-1] == 1 else jnp.argmax(logits, axis=-1)
     right = jnp.mean(predictions == labels, dtype=jnp.promote_types(logits.dtype, jnp.float32))
-    return jnp.where(jnp.isnan(logits).any(), jnp.nan, right)
+    known = (labels >= 0) & (labels < max(logits.shape[-1], 2))
+    return jnp.where(jnp.isnan(logits).any() | ~known.all(), jnp.nan, right)
 
 
 def accuracies(
@@ -37,6 +39,7 @@ def confusion_matrix(
     labels: Integer[ArrayLike, " examples"], predictions: Integer[ArrayLike, " examples"], *, num_classes: int
 ) -> Int[Array, "classes classes"]:
     """Counts of examples by label (row) and prediction (column); whatever lies outside the classes is not counted."""
+    require_integer("confusion_matrix: num_classes", num_classes, 1)
     labels = _labels("confusion_matrix", "labels", labels)
     predictions = _labels("confusion_matrix", "predictions", predictions)
     if labels.shape != predictions.shape:
@@ -85,12 +88,14 @@ def r2(
         )
     varies = (targets != targets[:1]).any(axis=0)  # else the difference from the mean is its rounding
     spread = jnp.where(varies, targets - targets.mean(axis=0), 0)
-    return 1 - jnp.sum((targets - outputs) ** 2) / jnp.sum(spread**2)
+    largest = jnp.abs(spread).max(initial=0)
+    scale = jnp.where(largest == 0, 1, largest)  # its square may be out of range
+    return 1 - jnp.sum(((targets - outputs) / scale) ** 2) / jnp.sum((spread / scale) ** 2)
 
 
 def _floats(array):
-    """As floats: small integers would wrap around."""
-    return jnp.asarray(array, jnp.result_type(jnp.asarray(array), float))
+    """In float32 or wider: small integers would wrap around, and squares in half precision overflow."""
+    return jnp.asarray(array, jnp.promote_types(jnp.result_type(jnp.asarray(array), float), jnp.float32))
 
 
 def _labels(function, name, labels):

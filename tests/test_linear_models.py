@@ -301,6 +301,13 @@ def test_lasso_does_not_depend_on_the_unit_of_the_targets(x64, scale):
         (lambda: linear_models.logistic_regression(X, LABELS[:, None]), r"give labels\[:, 0\]"),
         (lambda: linear_models.logistic_regression(X, LABELS.astype(float)), "needs integer labels"),
         (lambda: linear_models.softmax_regression(X, LABELS[1:], num_classes=2), "as many examples"),
+        (
+            lambda: linear_models.softmax_regression(X, LABELS, num_classes=0),
+            "num_classes must be an integer of 2 or more",
+        ),
+        (lambda: linear_models.least_squares(X[:, :0], Y), "at least one of each"),
+        (lambda: linear_models.least_squares(X, Y, l2=np.ones(3)), r"l2 must be one number, not of shape \(3,\)"),
+        (lambda: linear_models.least_squares(X, Y * 1j), "targets must be real numbers, not complex128"),
     ],
 )
 def test_refuses(x64, as_users_see_it, call, message):
@@ -328,3 +335,23 @@ def test_what_is_refused_gives_nan_under_jit(x64, fit, targets, setting):
 def test_refuses_to_round_float64(as_users_see_it, call):
     with pytest.raises(ValueError, match="float64 would be rounded to float32: switch on jax_enable_x64"):
         call()
+
+
+def test_refuses_to_cut_integers(as_users_see_it):
+    inputs, wrong = np.asarray(X, np.float32), 2**32 + np.asarray(LABELS, np.int64)
+    for call in (
+        lambda: linear_models.least_squares(inputs, wrong[:, None]),
+        lambda: linear_models.logistic_regression(inputs, wrong),
+        lambda: linear_models.softmax_regression(inputs, wrong, num_classes=3),
+    ):
+        with pytest.raises(ValueError, match=r"429496729. does not fit into int32: switch on jax_enable_x64"):
+            call()
+
+
+def test_labels_of_few_bits_name_the_same_classes():
+    inputs, labels = np.asarray(X, np.float32), np.asarray(LABELS)
+    few, many = (
+        linear_models.softmax_regression(inputs, labels.astype(dtype), num_classes=130, max_steps=1)
+        for dtype in (np.int8, int)
+    )
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), few, many))

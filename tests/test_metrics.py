@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ def test_accuracy_is_scikit_learns():
 def test_accuracy_hides_no_nan_and_wraps_no_label():
     for logits in ([[np.nan, 1], [0, 1]], [[np.nan], [1]]):
         assert jnp.isnan(metrics.accuracy(jnp.array(logits, jnp.float32), jnp.array([0, 1])))
-    assert metrics.accuracy(LOGITS[:2], LOGITS[:2].argmax(1) + np.array([0, 2**32])) == 0.5
+    for wrong in (-1, LOGITS.shape[1], 2**32):
+        assert jnp.isnan(jax.jit(lambda x, wrong=wrong: metrics.accuracy(x, np.array([0, wrong])))(LOGITS[:2]))
+    assert jnp.isnan(metrics.accuracy(jnp.array([[1.0], [-1]]), np.array([1, 2])))
 
 
 def test_accuracy_is_float32_or_wider(x64):
@@ -34,6 +37,19 @@ def test_metrics_take_lists_bools_and_small_integers(as_users_see_it):
     scores = metrics.precision_recall_f1(jnp.full((2, 2), 100, jnp.int8))
     np.testing.assert_array_equal(scores, np.full((3, 2), 0.5))
     assert metrics.r2(np.array([[0], [200]], np.uint8), np.array([[10], [20]], np.uint8)) == -649
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_r2_is_the_same_in_all_units(scale):
+    outputs, targets = np.array([[1], [2], [3]]), np.array([[1], [2.1], [3]])
+    expected = sklearn.metrics.r2_score(targets, outputs)
+    np.testing.assert_allclose(metrics.r2(*(np.float32(scale * x) for x in (outputs, targets))), expected, rtol=1e-5)
+
+
+def test_r2_in_half_precision():
+    outputs, targets = np.array([[300], [200], [100]]), np.array([[-300], [200], [100]])
+    value = metrics.r2(np.float16(outputs), np.float16(targets))
+    np.testing.assert_allclose(value, sklearn.metrics.r2_score(targets, outputs), rtol=1e-6)
 
 
 def test_accuracies_are_those_of_each_net():

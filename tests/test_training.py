@@ -463,6 +463,10 @@ NUM_DEVICES = jax.device_count()
         ),
         (lambda: training.map_batches(jnp.sin, jnp.ones((0, 3)), batch_size=2), "at least one"),
         (lambda: training.map_batches(jnp.sin, np.ones(3), batch_size=2), "map_batches: float64 would be rounded"),
+        (
+            lambda: training.map_batches(jnp.sin, np.array([1, 2**32]), batch_size=2),
+            "4294967296 does not fit into int32",
+        ),
         (lambda: training.map_batches(jnp.mean, jnp.ones(6), batch_size=3), r"values per example, \[3, .*shapes \(\)"),
         (
             lambda: training.map_batches(jnp.sin, jnp.ones(6), batch_size=3, mesh=TWO_DEVICES),

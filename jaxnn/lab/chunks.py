@@ -86,8 +86,10 @@ class Chunks:
             self._stop_signal = number
             log.info("stopping at the next checkpoint (the same signal again: at once)")
 
-        earlier = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
+            for number in earlier:
+                signal.signal(number, stop)
             yield
         finally:
             for number, handler in earlier.items():

@@ -29,11 +29,11 @@ def _is_path(path: Any) -> Any:
 
 def _is_no_file(path: Path | None) -> Path | None:
     try:
-        is_file = path is not None and path.expanduser().is_file()
+        is_file = path is not None and any(part.is_file() for part in (path.expanduser(), *path.expanduser().parents))
     except (OSError, RuntimeError) as error:  # too long, or the home of nobody
         raise ValueError(f"{_short(path)} cannot be a folder ({getattr(error, 'strerror', None) or error})") from error
     if is_file:
-        raise ValueError(f"{path} is a file: name the folder that has the data, or is to have them")
+        raise ValueError(f"{path} is a file or in one: name the folder that has the data, or is to have them")
     return path
 
 

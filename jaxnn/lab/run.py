@@ -1,5 +1,6 @@
 """A run of an experiment: the folder of its results, its log, its checkpoints and its pictures."""
 
+import hashlib
 import io
 import json
 import logging
@@ -101,10 +102,7 @@ class Run:
 
     def read_log(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, in order. Raises RunFailedError where one of them is damaged."""
-        return self._read_rows(self._log_size)
-
-    def _read_rows(self, size: int) -> list[dict[str, Any]]:
-        lines = self._log.read_bytes()[:size].splitlines() if self._log.exists() else []
+        lines = self._log_rows(self._log_size).splitlines()
         rows = []
         for number, line in enumerate(lines, 1):
             try:
@@ -112,6 +110,12 @@ class Run:
             except ValueError as error:
                 raise RunFailedError(f"line {number} of {self._log} is damaged") from error
         return rows
+
+    def _log_rows(self, size: int) -> bytes:
+        return self._log.read_bytes()[:size] if self._log.exists() else b""
+
+    def _log_digest(self, size: int) -> str:
+        return hashlib.sha256(self._log_rows(size)).hexdigest()
 
     def say(self, message: str):
         """Prints a line, above the progress bar where there is one."""
@@ -228,15 +232,17 @@ class Run:
         differing = self._differing(notes.get("settings", {}))
         if differing:
             raise checkpoint.CheckpointError(f"{path} was made with other settings: {', '.join(differing)}")
-        if notes["log_bytes"] > (self._log.stat().st_size if self._log.exists() else 0):
-            raise checkpoint.CheckpointError(f"{self._log} is shorter than when {path.name} was made")
-        self._read_rows(notes["log_bytes"])
+        if notes.get("log_sha256") != self._log_digest(notes["log_bytes"]):
+            raise checkpoint.CheckpointError(
+                f"{self._log} is damaged: its rows are not those that {path.name} came after"
+            )
 
     def _save(self, name: str, step: int, state: PyTree):
         """A checkpoint with the place in the log; of this training, one older is kept."""
         with self._log.open("ab") as file:
             os.fsync(file.fileno())
-        notes = {"log_bytes": self._log_size, "train_seconds": self.train_seconds, "settings": self._settings}
+        log = {"log_bytes": self._log_size, "log_sha256": self._log_digest(self._log_size)}
+        notes = {**log, "train_seconds": self.train_seconds, "settings": self._settings}
         folder = self.directory / "checkpoints"
         folder.mkdir(exist_ok=True)
         checkpoint.save(folder / _file_name(name, step), state, notes={"step": step, **notes})

@@ -65,7 +65,7 @@ def start(
             run = Run(directory, options, settings)
             run.check_settings()
             summary = read_json(directory / "summary.json")
-            if summary is None:
+            if not summary:
                 with _undo_if_nothing_began(directory, is_new=options.resume is None):
                     summary = _execute(run, settings, lambda run: main(config, run))
             else:

@@ -60,12 +60,16 @@ def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
     try:
         text = read_bytes(path).decode("utf-8-sig")
         delimiter = max(",;\t", key=text.lstrip().partition("\n")[0].count)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        return [(reader.line_num, row) for row in reader if row]
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        lines = [(reader.line_num, row) for row in reader if row]
     except UnicodeDecodeError as error:
         raise BadUsageError(f"cannot read {path} (it is no text in UTF-8): save it as CSV in UTF-8") from error
     except (OSError, csv.Error) as error:
         raise BadUsageError(f"cannot read {path} ({getattr(error, 'strerror', None) or error})") from error
+    for line, row in lines:
+        if any("\n" in cell or "\r" in cell for cell in row):
+            raise BadUsageError(f"{path}, line {line}: a quotation mark spans several lines: mend or remove it")
+    return lines
 
 
 def _parse(path: Path, line: int, row: Sequence[str], names: Sequence[str]) -> list[float]:

@@ -25,7 +25,11 @@ def settings_of(folder):
         ("2", "Unrecognized options: 2 (--help names all settings)"),
         ("--num-steps", "Missing value for argument '--num-steps'.* (--help names all settings)"),
         ("--from", "Missing value for argument '--from'.* (--help names all settings)"),
-        (f"--data-dir {__file__}", f"--data-dir: {__file__} is a file: name the folder that has the data, .*"),
+        (
+            f"--data-dir {__file__}",
+            f"--data-dir: {__file__} is a file or in one: name the folder that has the data, .*",
+        ),
+        (f"--data-dir {__file__}/x", f"--data-dir: {__file__}/x is a file or in one: name the folder that has the .*"),
         (
             "--data-dir ~nosuchuser/data",
             "--data-dir: ~nosuchuser/data cannot be a folder (Could not determine .*)",

@@ -160,7 +160,10 @@ def test_a_checkpoint_whose_log_is_lost_is_refused(trained, capsys, cut):
     cut(trained / "metrics.jsonl")
     with pytest.raises(RunFailedError):
         train(again(trained))
-    assert "is shorter than when nets-00000010.safetensors was made" in capsys.readouterr().err
+    assert (
+        "metrics.jsonl is damaged: its rows are not those that nets-00000010.safetensors came after"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_checkpoint_half_written_is_none(trained):

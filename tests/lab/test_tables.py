@@ -44,7 +44,8 @@ def test_a_table_is_the_same_from_every_program(tmp_path):
         ("a,b\n1e200,2\n3,4\n", "line 2, column a: '1e200' is not a number that can be used"),
         ("a,b\n1,2\n3,-1e-170\n", "line 3, column b: '-1e-170' is not a number that can be used"),
         ("a,b\n1_000,2\n3,4\n", "line 2, column a: '1_000' is not a number"),
-        ('a,b\n"\n1",2\n3,x\n', "line 4, column b: 'x' is not a number"),
+        ('a,b\n"\n1",2\n3,x\n', "line 3: a quotation mark spans several lines: mend or remove it"),
+        ('a,b\n1,"2\n3,4\n', "cannot read .*unexpected end of data"),
     ],
 )
 def test_read_csv_refuses(tmp_path, text, message):
