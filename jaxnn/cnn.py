@@ -1,36 +1,107 @@
-"""Convolutional networks in Flax linen, and any linen module as a jaxnn `Model`."""
+"""Convolutional networks in Flax linen, and any Flax module, of linen or NNX, as a jaxnn `Model`."""
 
+import dataclasses
 import functools
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, Num
 
 from jaxnn import ops
 from jaxnn.models import Model
 
 
-def from_flax(module: nn.Module) -> Model:
-    """A linen module as a `Model`: its `__call__(inputs, *, train)` is told `train=True` where there is a key.
+def from_flax(module: nn.Module | Callable[..., nnx.Module]) -> Model:
+    """A Flax module, of linen or of NNX, as a `Model`. Parameters keep Flax's names and dtypes.
 
-    Parameters keep Flax's names and dtypes; all other collections (`batch_stats`) are the state. Modules draw noise by
-    `make_rng("dropout")`, as `nn.Dropout` does.
+    module: a linen module, or a function of `rngs` that makes an NNX module, since NNX draws the weights there: the
+        class itself, or `lambda rngs: Net(10, rngs=rngs)`.
+
+    The state is all variables but parameters and random streams: batch statistics. With a key, the module is told to
+    train: by `train=True`, `training=True`, `deterministic=False` and, in NNX, `rngs`, whichever its `__call__` has; by
+    the first three where they are fields of a linen module; by the method `train()` of an NNX module. All noise is
+    drawn from the key. Without one, linen refuses to draw, and NNX draws the same in every call, if it is made to.
     """
+    if isinstance(module, nn.Module):
+        return _from_linen(module)
+    is_class = isinstance(module, type)
+    if isinstance(module, nnx.Module) or not callable(module) or (is_class and issubclass(module, nn.Module)):
+        raise ValueError(
+            "from_flax: needs a linen module, Net(...), or a function that makes an NNX module, "
+            f"lambda rngs: Net(..., rngs=rngs), not {module if is_class else f'an object of {type(module)}'}"
+        )
+    return _from_nnx(module)
+
+
+def _from_linen(module):
+    fields = {field.name for field in dataclasses.fields(module)}
+    arguments = inspect.signature(module.__call__).parameters.keys() - fields
+
+    def told(training):
+        return module.clone(**_flags(fields, training)), _flags(arguments, training)
 
     def init(key, inputs):
-        variables = module.init(key, inputs, train=False)
+        net, flags = told(training=False)
+        variables = net.init(key, inputs, **flags)
         return variables.get("params", {}), {name: value for name, value in variables.items() if name != "params"}
 
     def apply(params, state, inputs, key=None):
+        net, flags = told(training=key is not None)
         variables = {"params": params, **state}
         if key is None:
-            return module.apply(variables, inputs, train=False), state
-        outputs, updated = module.apply(variables, inputs, train=True, rngs={"dropout": key}, mutable=list(state))
-        return outputs, jax.tree.map(lambda new, old: new.astype(old.dtype), updated, state)
+            return net.apply(variables, inputs, **flags), state
+        rngs = {"dropout": key, "params": jax.random.fold_in(key, 0)}  # Flax takes "params" for names that are missing
+        outputs, updated = net.apply(variables, inputs, **flags, rngs=rngs, mutable=list(state))
+        return outputs, _with_dtypes(updated, state)
 
     return Model(init, apply)
+
+
+def _from_nnx(make_module):
+    def make(rngs):
+        module = make_module(rngs=rngs)
+        if not isinstance(module, nnx.Module):
+            raise ValueError(f"from_flax: the function must make an NNX module, not a {type(module).__name__}")
+        return module
+
+    def split(module):
+        """Its structure, parameters and state, and all else: random streams, constants."""
+        kept = nnx.All(nnx.Variable, nnx.Not(nnx.RngState), nnx.Not(nnx.Intermediate))
+        structure, params, state, others = nnx.split(module, nnx.Param, kept, ...)
+        return structure, nnx.to_pure_dict(params), nnx.to_pure_dict(state), others
+
+    def init(key, inputs):
+        return split(make(nnx.Rngs(key)))[1:3]
+
+    def apply(params, state, inputs, key=None):
+        # The module is made anew, since its constants belong to one trace; the compiler drops the weights drawn for it.
+        rngs = nnx.Rngs(0 if key is None else key)
+        structure, *drawn, others = split(make(rngs))
+        given = jax.tree.map(lambda _, given: given, drawn, [params, state])
+        module = nnx.merge(structure, *given, others)
+        arguments = inspect.signature(module.__call__).parameters
+        if key is None:
+            module.eval()
+            return module(inputs, **_flags(arguments, training=False, rngs=None)), state
+        module.train()
+        outputs = module(inputs, **_flags(arguments, training=True, rngs=rngs))
+        return outputs, _with_dtypes(split(module)[2], state)
+
+    return Model(init, apply)
+
+
+def _flags(names, training, **others):
+    """The keywords among `names` that tell a module whether it trains."""
+    flags = {"train": training, "training": training, "deterministic": not training, **others}
+    return {name: value for name, value in flags.items() if name in names}
+
+
+def _with_dtypes(updated, state):
+    return jax.tree.map(lambda new, old: new.astype(old.dtype), updated, state)
 
 
 def _conv_general_dilated(inputs, kernel, strides, padding, **options):

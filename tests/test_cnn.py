@@ -1,12 +1,19 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
+from flax import nnx
 from jax.test_util import check_grads
 
 from jaxnn import cnn
+from jaxnn.losses import is_weight, softmax_cross_entropy
 from jaxnn.models import Model
+from jaxnn.training import init_train_state, seed_keys, train_steps
+from jaxnn.types import Batch
 
 KEY = jax.random.key(2)
 RNG = np.random.default_rng(0)
@@ -112,8 +119,187 @@ def test_every_call_of_a_dropout_draws_its_own_noise():
     assert len(np.unique(outputs.reshape(12, -1), axis=0)) == 12
 
 
-def test_state_keeps_its_dtype_whatever_the_inputs(x64):
-    model = small()
+class LinenNet(nn.Module):
+    """Its flag is `training`."""
+
+    dropout: float = 0.5
+
+    @nn.compact
+    def __call__(self, images, training):
+        x = nn.Conv(2, (3, 3), name="conv")(images / 255)
+        x = nn.BatchNorm(use_running_average=not training, momentum=0.9, name="norm")(x)
+        x = nn.Dropout(self.dropout)(nn.relu(x), deterministic=not training)
+        return nn.Dense(3, name="dense")(x.reshape(len(x), -1))
+
+
+class LinenNetWithField(nn.Module):
+    """Its flag is a field, and it draws by a name of its own."""
+
+    deterministic: bool | None = None
+
+    @nn.compact
+    def __call__(self, images):
+        x = nn.relu(nn.Conv(2, (3, 3), strides=2)(images / 255))
+        if not self.deterministic:
+            x += 0.1 * jax.random.normal(self.make_rng("noise"), x.shape)
+        return nn.Dense(3)(x.reshape(len(x), -1))
+
+
+class LinenNetWithoutFlag(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        return nn.Dense(3)(images.reshape(len(images), -1) / 255)
+
+
+class NNXNet(nnx.Module):
+    """The same as `LinenNet`, made in inference mode; its random streams are its own."""
+
+    def __init__(self, *, rngs, dropout=0.5):
+        self.scale = jnp.array(255.0)
+        self.conv = nnx.Conv(1, 2, (3, 3), rngs=rngs)
+        self.norm = nnx.BatchNorm(2, momentum=0.9, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout, deterministic=True, rngs=rngs)
+        self.dense = nnx.Linear(128, 3, rngs=rngs)
+
+    def __call__(self, images):
+        x = self.dropout(nnx.relu(self.norm(self.conv(images / self.scale))))
+        return self.dense(x.reshape(len(x), -1))
+
+
+class NNXNetWithRngs(nnx.Module):
+    """Layers in a list; random streams come with the call, as in Flax's tutorial on MNIST."""
+
+    def __init__(self, rngs):
+        self.layers = nnx.List([nnx.Linear(64, 64, rngs=rngs) for _ in range(2)])
+        self.dropout, self.dense = nnx.Dropout(0.2), nnx.Linear(64, 3, rngs=rngs)
+
+    def __call__(self, images, rngs):
+        x = images.reshape(len(images), -1) / 255
+        for layer in self.layers:
+            x = x + 0.1 * nnx.relu(layer(x))
+        return self.dense(self.dropout(x, rngs=rngs))
+
+
+class NNXTotal(nnx.Module):
+    """Its state is a sum, whatever dtype that has."""
+
+    def __init__(self, rngs):
+        self.total = nnx.Variable(jnp.zeros((), jnp.float32))
+
+    def __call__(self, images):
+        self.total.set_value(self.total.get_value() + images.sum())
+        return images
+
+
+def by_hand(size):
+    """As one writes it with jax.numpy, or with Equinox: two functions are a `Model` already."""
+
+    def init(key, images):
+        return {"kernel": jax.random.normal(key, (images[0].size, size)), "bias": jnp.zeros(size)}, {}
+
+    def apply(params, state, images, key=None):
+        x = images.reshape(len(images), -1) / 255
+        if key is not None:
+            x = x * jax.random.bernoulli(key, 0.5, x.shape) / 0.5
+        return x @ params["kernel"] + params["bias"], state
+
+    return Model(init, apply)
+
+
+MODELS = {
+    "linen": cnn.from_flax(LinenNet()),
+    "linen_with_field": cnn.from_flax(LinenNetWithField()),
+    "linen_without_flag": cnn.from_flax(LinenNetWithoutFlag()),
+    "nnx": cnn.from_flax(NNXNet),
+    "nnx_with_rngs": cnn.from_flax(lambda rngs: NNXNetWithRngs(rngs)),
+    "by_hand": by_hand(3),
+}
+DATA = Batch(IMAGES, np.arange(6) % 3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_form_is_trained_seeds_at_once(name):
+    model, optimizer = MODELS[name], optax.adam(0.02)
+
+    def loss_fn(params, state, batch, key):
+        logits, state = model.apply(params, state, batch.inputs, key)
+        return softmax_cross_entropy(logits, batch.targets), state
+
+    def train(key):
+        start = init_train_state(key, model, optimizer, IMAGES)
+        end, _ = train_steps(start, DATA, loss_fn, optimizer, batch_size=6, num_steps=60)
+        losses = [
+            softmax_cross_entropy(model.apply(*train_state[1:3], IMAGES)[0], jnp.asarray(DATA.targets)).mean()
+            for train_state in (start, end)
+        ]
+        return start, end, *losses
+
+    start, end, before, after = jax.jit(jax.vmap(train))(seed_keys(0, 2))
+    assert (after < 0.7 * before).all()
+    assert all(jax.tree.leaves(jax.tree.map(lambda old, new: (old != new).any(), start.state, end.state)))
+    assert not any((leaf[0] == leaf[1]).all() for leaf in jax.tree.leaves(end.params))  # seeds are not one net
+    weights = jax.tree.map_with_path(is_weight, jax.tree.map(lambda leaf: leaf[0], end.params))
+    assert {path[-1].key for path, named in jax.tree.leaves_with_path(weights) if named} == {"kernel"}
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "linen_without_flag"])
+def test_noise_is_drawn_from_the_key_alone(name):
+    model = MODELS[name]
+    with jax.checking_leaks():
+        params, state = jax.jit(model.init)(KEY, IMAGES)
+        apply = jax.jit(model.apply)
+        first, updated = apply(params, state, IMAGES, KEY)
+        other, _ = apply(params, state, IMAGES, jax.random.key(3))
+        inference, same = apply(params, state, IMAGES)
+    np.testing.assert_array_equal(first, apply(params, state, IMAGES, KEY)[0])
+    np.testing.assert_allclose(first, model.apply(params, state, IMAGES, KEY)[0], rtol=1e-5, atol=1e-5)
+    assert not np.isclose(first, other).any()
+    assert not np.isclose(first, inference).any()
+    jax.tree.map(np.testing.assert_array_equal, state, same)
+    kinds = [jax.tree.map(jnp.result_type, tree) for tree in (state, updated, model.init(KEY, IMAGES)[1])]
+    assert kinds[0] == kinds[1] == kinds[2]
+
+
+def test_linen_and_nnx_give_the_same_numbers_from_the_same_weights():
+    linen, other = (cnn.from_flax(module) for module in (LinenNet(dropout=0.0), functools.partial(NNXNet, dropout=0.0)))
+    params, state = linen.init(KEY, IMAGES)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, other.init(KEY, IMAGES)[0])
+    for key in (KEY, None):
+        logits, updated = jax.jit(linen.apply)(params, state, IMAGES, key)
+        theirs = jax.jit(other.apply)(params, state["batch_stats"], IMAGES, key)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), (logits, updated["batch_stats"]), theirs)
+        state = updated
+
+
+@pytest.mark.parametrize(("make", "name"), [(NNXNet, "nnx"), (NNXNetWithRngs, "nnx_with_rngs")])
+def test_nnx_starts_from_the_weights_that_flax_draws(make, name):
+    module = make(rngs=nnx.Rngs(KEY))
+    params, state = MODELS[name].init(KEY, IMAGES)
+    jax.tree.map(np.testing.assert_array_equal, params, nnx.to_pure_dict(nnx.state(module, nnx.Param)))
+    module.eval()
+    theirs = module(IMAGES, None) if name == "nnx_with_rngs" else module(IMAGES)
+    np.testing.assert_allclose(MODELS[name].apply(params, state, IMAGES)[0], theirs, atol=1e-6)
+
+
+def test_linens_dropout_draws_what_flax_draws():
+    """From the key under the name "dropout"."""
+    params, state = MODELS["linen"].init(KEY, IMAGES)
+    theirs, _ = LinenNet().apply(
+        {"params": params, **state}, IMAGES, True, rngs={"dropout": KEY}, mutable=["batch_stats"]
+    )
+    np.testing.assert_array_equal(MODELS["linen"].apply(params, state, IMAGES, KEY)[0], theirs)
+
+
+def test_params_of_another_net_are_refused():
+    params, state = MODELS["nnx"].init(KEY, IMAGES)
+    params["last"] = params.pop("dense")
+    with pytest.raises(ValueError, match=r"expected keys: \['conv', 'dense', 'norm'\]"):
+        MODELS["nnx"].apply(params, state, IMAGES)
+
+
+@pytest.mark.parametrize("module", [LinenNet(), NNXTotal])
+def test_state_keeps_its_dtype_whatever_the_inputs(x64, module):
+    model = compiled(module)
     params, state = model.init(KEY, IMAGES)
     _, updated = model.apply(params, state, IMAGES.astype(np.float64), KEY)
     float32 = {jnp.dtype(jnp.float32)}
@@ -140,6 +326,10 @@ def test_takes_numpys_arrays_too(x64, dtype):
         (lambda: cnn.CNN(channels=(0, 2)), r"must be 1 or more, not \[0, 2, 5, 3, 256, 10\]"),
         (lambda: cnn.CNN(hidden_size=-1), "must be 1 or more"),
         (lambda: cnn.from_flax(cnn.CNN()).init(KEY, IMAGES[..., 0]), r"CNN: images are \[batch, .* \(6, 8, 8\)"),
+        (lambda: cnn.from_flax(cnn.CNN), r"needs a linen module, Net\(...\), .*, not <class 'jaxnn.cnn.CNN'>"),
+        (lambda: cnn.from_flax(NNXNet(rngs=nnx.Rngs(0))), r"lambda rngs: Net\(..., rngs=rngs\), not an .*NNXNet'>"),
+        (lambda: cnn.from_flax("CNN"), "not an object of <class 'str'>"),
+        (lambda: cnn.from_flax(lambda rngs: cnn.CNN()).init(KEY, IMAGES), "must make an NNX module, not a CNN"),
         (lambda: cnn.Conv(4, (3, 3), input_dilation=2).init(KEY, jnp.ones((1, 8, 8, 1))), "use flax.linen.Conv"),
     ],
 )
