@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree, Shaped
 
 from jaxnn.data import batch_indices, num_examples, refuse_rounding, require_integer
 from jaxnn.losses import is_weight
@@ -67,6 +67,11 @@ def init_train_state(key: PRNGKey, model: Model, optimizer: optax.GradientTransf
     return TrainState(jnp.zeros((), jnp.int32), params, state, optimizer.init(params), key)
 
 
+def restart(train_state: TrainState, optimizer: optax.GradientTransformation) -> TrainState:
+    """The same net at step 0 of another training, with the optimizer's own state; vmap it over nets."""
+    return train_state._replace(step=jnp.zeros_like(train_state.step), opt_state=optimizer.init(train_state.params))
+
+
 def train_steps(
     train_state: TrainState,
     data: Batch,
@@ -78,7 +83,7 @@ def train_steps(
     shuffle: bool = True,
     micro_batch: int | None = None,
     mesh: Mesh | None = None,
-) -> tuple[TrainState, dict[str, Float[Array, " num_steps"]]]:
+) -> tuple[TrainState, dict[str, Shaped[Array, " num_steps"]]]:
     """Mini-batch training (deck, page 13) for `num_steps` steps as one `lax.scan`: jit it, vmap it over states.
 
     A step goes down the gradient of the mean of its losses. One chunk of 2n steps does what two of n do, bit for bit
@@ -87,7 +92,10 @@ def train_steps(
     training diverged.
 
     data: all training examples, on the device; `batch_indices` says which come when.
-    loss_fn: `(params, state, batch, key) -> (losses, state)`, one loss per example, and one key per step.
+    loss_fn: `(params, state, batch, key) -> (losses, state)`, one loss per example, and one key per step; or with
+        more numbers per example, by their names: `(losses, state, {"accuracy": ...})`.
+    optimizer: any of Optax; those that ask for the loss, the gradient or a function of the params that gives the loss
+        (`optax.lbfgs`, `polyak_sgd`, `contrib.reduce_on_plateau`) get them.
     shuffle: each epoch in an order of its own; a batch of all examples at once is never shuffled.
     micro_batch: a divisor of the batch size. The gradient is then the mean of those of the micro-batches, one after the
         other: the same to rounding, in less memory (on CPU, for convolutions on 512 images, also in half the time); but
@@ -95,7 +103,9 @@ def train_steps(
     mesh: such as `batch_mesh` makes. The examples of a batch are spread over its devices, which compute as one: means,
         batch statistics and noise are those of the whole batch. State and data must lie on all of them (`replicate`).
 
-    Returns the state after the last step, and as metrics `loss`, the mean loss of each batch before its update.
+    Returns the state after the last step, and metrics of each step: `loss`, the mean over the batch before the update,
+    and so the other numbers of `loss_fn`; `gradient_norm`, the Euclidean norm of the gradient; `diverged`, whether the
+    step was not taken.
     """
     refuse_rounding("train_steps", *jax.tree.leaves((train_state, data)))
     data = jax.tree.map(jnp.asarray, data)
@@ -110,30 +120,44 @@ def train_steps(
     if mesh is not None and micro_batch % mesh.size:
         raise ValueError(f"train_steps: {mesh.size} devices cannot share {micro_batch} examples evenly")
 
+    update = optax.with_extra_args_support(optimizer).update
+
     def mean_loss(params, state, batch, key):
         result = loss_fn(params, state, batch, key)
         _check_result(result, state, micro_batch)
-        losses, state = result
-        return losses.mean(), state
+        losses, state, *others = result
+        means = {name: jnp.mean(values) for name, values in (others[0] if others else {}).items()}
+        return losses.mean(), (state, means)
 
     def gradient_of(params, state, batch, key):
-        (loss, state), gradient = jax.value_and_grad(mean_loss, has_aux=True)(params, state, batch, key)
-        return loss, gradient, state
+        (loss, (state, means)), gradient = jax.value_and_grad(mean_loss, has_aux=True)(params, state, batch, key)
+        return gradient, state, means | {"loss": loss}
 
     def take_step(train_state, step_and_indices):
         step, indices = step_and_indices
         batch = _spread(jax.tree.map(lambda leaf: leaf[indices], data), mesh)
         key = jax.random.fold_in(noise_key, train_state.step)
-        if micro_batch == batch_size:
-            loss, gradient, state = gradient_of(train_state.params, train_state.state, batch, key)
+        parts = None if micro_batch == batch_size else _micro_batches(batch, micro_batch, mesh)
+
+        def loss_at(params):
+            if parts is None:
+                return mean_loss(params, train_state.state, batch, key)[0]
+            return _mean_over_parts(mean_loss, params, train_state.state, parts, key)
+
+        if parts is None:
+            gradient, state, metrics = gradient_of(train_state.params, train_state.state, batch, key)
         else:
-            parts = _micro_batches(batch, micro_batch, mesh)
-            loss, gradient, state = _mean_over_parts(gradient_of, train_state.params, train_state.state, parts, key)
-        updates, opt_state = optimizer.update(gradient, train_state.opt_state, train_state.params)
+            gradient, state, metrics = _mean_gradient(gradient_of, train_state.params, train_state.state, parts, key)
+        asked = {"value": metrics["loss"], "grad": gradient, "value_fn": loss_at}
+        updates, opt_state = update(gradient, train_state.opt_state, train_state.params, **asked)
         params = optax.apply_updates(train_state.params, updates)
         stepped = TrainState(train_state.step + 1, params, state, opt_state, train_state.key)
-        taken = _all_finite((loss, gradient, stepped)) & (train_state.step == step)  # not one after a step that was not
-        return jax.tree.map(lambda new, old: jnp.where(taken, new, old), stepped, train_state), {"loss": loss}
+        outcome = stepped._replace(opt_state=_without_infinite_scalars(opt_state))
+        taken = _all_finite((metrics["loss"], gradient, outcome)) & (
+            train_state.step == step
+        )  # none after one that was not
+        metrics |= {"gradient_norm": optax.tree.norm(gradient), "diverged": ~taken}
+        return jax.tree.map(lambda new, old: jnp.where(taken, new, old), stepped, train_state), metrics
 
     return lax.scan(take_step, train_state, (train_state.step + jnp.arange(num_steps), indices))
 
@@ -180,18 +204,24 @@ def _micro_batches(batch: Batch, size: int, mesh: Mesh | None) -> Batch:
     return _spread(parts, mesh, axis=1)
 
 
-def _mean_over_parts(gradient_of, params, state, parts, key):
-    """Mean loss and mean gradient over micro-batches, one after the other, through which the state passes."""
+def _mean_over_parts(mean_loss, params, state, parts, key):
+    """The mean loss over micro-batches; each begins with the same state, which no loss of a step hangs on."""
+    numbered = jnp.arange(num_examples(parts)), parts
+    return lax.map(lambda part: mean_loss(params, state, part[1], jax.random.fold_in(key, part[0]))[0], numbered).mean()
+
+
+def _mean_gradient(gradient_of, params, state, parts, key):
+    """Mean gradient and metrics over micro-batches, one after the other, through which the state passes."""
     num_parts = num_examples(parts)
 
     def accumulate(carry, number_and_part):
         (total, state), (number, part) = carry, number_and_part
-        loss, gradient, state = gradient_of(params, state, part, jax.random.fold_in(key, number))
-        return (jax.tree.map(lambda sum, new: sum + new / num_parts, total, gradient), state), loss
+        gradient, state, metrics = gradient_of(params, state, part, jax.random.fold_in(key, number))
+        return (jax.tree.map(lambda sum, new: sum + new / num_parts, total, gradient), state), metrics
 
     zeros = jax.tree.map(jnp.zeros_like, params)
-    (gradient, state), losses = lax.scan(accumulate, (zeros, state), (jnp.arange(num_parts), parts))
-    return losses.mean(), gradient, state
+    (gradient, state), metrics = lax.scan(accumulate, (zeros, state), (jnp.arange(num_parts), parts))
+    return gradient, state, jax.tree.map(jnp.mean, metrics)
 
 
 def _check_result(result, state, size):
@@ -200,16 +230,30 @@ def _check_result(result, state, size):
     def kinds(tree):
         return jax.tree.map(lambda leaf: f"{jnp.result_type(leaf)}{[*jnp.shape(leaf)]}", tree)
 
-    fits = isinstance(result, tuple) and len(result) == 2 and kinds(result[1]) == kinds(state)
+    fits = isinstance(result, tuple) and len(result) in (2, 3) and kinds(result[1]) == kinds(state)
     if not (fits and isinstance(result[0], Array) and result[0].shape == (size,) and _is_float(result[0])):
         raise ValueError(
             f"train_steps: loss_fn must return (losses, state): one loss per example, float[{size}], and a state like "
             f"the one it was given, {kinds(state)}, not {kinds(result)}"
         )
+    others = result[2] if len(result) == 3 else {}
+    named = isinstance(others, dict) and not others.keys() & {"loss", "gradient_norm", "diverged"}
+    if not (named and all(jnp.shape(values) == (size,) for values in others.values())):
+        raise ValueError(
+            f"train_steps: the metrics of loss_fn must be one number per example, [{size}], by names other than loss, "
+            f"gradient_norm and diverged, not {kinds(others)}"
+        )
 
 
 def _is_float(leaf) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def _without_infinite_scalars(opt_state):
+    """Some optimizers keep the best loss so far, which is infinite at first."""
+    return jax.tree.map(
+        lambda leaf: jnp.where(jnp.isinf(leaf), 0, leaf) if leaf.ndim == 0 and _is_float(leaf) else leaf, opt_state
+    )
 
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:
@@ -223,6 +267,37 @@ def _all_finite(tree: PyTree) -> Bool[Array, ""]:
     large = [(~jnp.isfinite(leaf)).astype(jnp.float32) for leaf in leaves if leaf.size >= 4096]
     num_bad = sum([(bad @ jnp.ones(bad.shape[-1:], bad.dtype)).sum() for bad in large], jnp.zeros(()))
     return jnp.isfinite(small).all() & (num_bad == 0)
+
+
+class Average(NamedTuple):
+    """The moving average of the params and the state of a net, after so many updates."""
+
+    params: Params
+    state: State
+    num_updates: Int[Array, ""]
+
+
+def init_average(train_state: TrainState) -> Average:
+    """The net as it is."""
+    return Average(train_state.params, train_state.state, jnp.zeros((), jnp.int32))
+
+
+def update_average(average: Average, train_state: TrainState, *, decay: float) -> Average:
+    """The exponential moving average: `decay` of what it was, and 1 - `decay` of the net as it is now.
+
+    After n updates the decay is (1 + n) / (10 + n) at most, so that the beginning is soon forgotten (as TensorFlow's
+    ExponentialMovingAverage has it). A model that is evaluated with it is often better than the last one.
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"update_average: decay must be in [0, 1), not {decay}")
+    num_updates = average.num_updates + 1
+    kept = jnp.minimum(decay, (1 + num_updates) / (10 + num_updates))
+
+    def mean(old, new):
+        return (kept * old + (1 - kept) * new).astype(new.dtype) if _is_float(new) else new
+
+    params = jax.tree.map(mean, average.params, train_state.params)
+    return Average(params, jax.tree.map(mean, average.state, train_state.state), num_updates)
 
 
 class EarlyStopping(NamedTuple):

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, Key, PyTree, Shaped
 
 Params: TypeAlias = PyTree
 """What is learned: a pytree of float arrays."""
@@ -46,10 +46,15 @@ class Apply(Protocol):
 
 @runtime_checkable
 class LossFn(Protocol):
-    """What a training makes small: the mean of one loss per example. The key is drawn anew for each step."""
+    """What a training makes small: the mean of one loss per example. The key is drawn anew for each step.
+
+    More numbers per example, by their names, may follow: (losses, state, {"accuracy": ...}).
+    """
 
     def __call__(
         self, params: Params, state: State, batch: Batch, key: PRNGKey, /
-    ) -> tuple[Float[Array, " batch"], State]:
+    ) -> (
+        tuple[Float[Array, " batch"], State] | tuple[Float[Array, " batch"], State, dict[str, Shaped[Array, " batch"]]]
+    ):
         """The loss of each example, and the state after the batch."""
         ...

@@ -15,7 +15,7 @@ import optax
 import pytest
 from jax import lax
 
-from jaxnn import layers, losses, models, training
+from jaxnn import layers, linear_models, losses, models, training
 from jaxnn.data import batch_indices
 from jaxnn.types import Batch
 
@@ -55,7 +55,7 @@ def bitwise_equal(first, second):
     return jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(raw(a), raw(b)), first, second))
 
 
-ADAM = optax.adam(0.01)
+ADAM, SGD = optax.adam(0.01), optax.sgd(0.1)
 train_noisily = compiled(noisy_loss_fn, ADAM)
 
 
@@ -448,6 +448,12 @@ NUM_DEVICES = jax.device_count()
         (lambda: refuse_to_train(micro_batch=4), "micro_batch 4 does not divide the batch size 6"),
         (lambda: refuse_to_train(micro_batch=3, mesh=TWO_DEVICES), "2 devices cannot share 3 examples evenly"),
         (lambda: refuse_to_train(data=DATA._replace(inputs=np.ones((24, 3)))), "train_steps: float64 would be rounded"),
+        (lambda: refuse_to_train(lambda *_: (LOSSES, {}, {"loss": LOSSES})), "by names other than loss, gradient_norm"),
+        (
+            lambda: refuse_to_train(lambda *_: (LOSSES, {}, {"x": 1.0})),
+            r"one number per example, \[6\], .*not {'x': 'float",
+        ),
+        (lambda: refuse_to_train(lambda *_: (LOSSES, {}, LOSSES)), r"one number per example, .*not float32\[6\]"),
         (lambda: refuse_to_train(lambda *_: LOSSES), r"return \(losses, state\): .* float\[6\], .*not float32\[6\]"),
         (lambda: refuse_to_train(lambda *_: jnp.ones((2, 6))), r"not float32\[2, 6\]"),  # two rows are no pair
         (lambda: refuse_to_train(lambda *_: (LOSSES.mean(), {})), r"not \('float32\[\]', {}\)"),
@@ -504,3 +510,95 @@ def test_a_chunk_moves_nothing_between_host_and_device():
         with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device"):
             train(start._replace(step=np.int32(0)), 2)
     assert end.step == 2
+
+
+@pytest.mark.parametrize("micro_batch", [None, 4])
+def test_metrics_are_those_of_each_batch(x64, micro_batch):
+    data = in_float64(DATA)
+
+    def loss_and_errors(params, state, batch, key):
+        losses, state = loss_fn(params, state, batch, key)
+        return losses, state, {"doubled": 2 * losses, "large": losses > 1}
+
+    net = training.init_train_state(KEY, MODEL, SGD, data.inputs)
+    train = compiled(loss_and_errors, SGD, data, batch_size=8, shuffle=False, micro_batch=micro_batch)
+    _, metrics = train(net, 3)
+    for step in range(3):
+        batch = jax.tree.map(lambda leaf, step=step: leaf[8 * step : 8 * step + 8], data)
+        losses, _ = loss_fn(net.params, net.state, batch, KEY)
+        gradient = jax.grad(lambda params, batch=batch: loss_fn(params, {}, batch, KEY)[0].mean())(net.params)
+        expected = {
+            "loss": losses.mean(),
+            "doubled": 2 * losses.mean(),
+            "large": (losses > 1).mean(),
+            "diverged": False,
+        }
+        expected["gradient_norm"] = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient)))
+        assert metrics.keys() == expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_allclose(metrics[name][step], value, rtol=1e-6)
+        net = net._replace(params=jax.tree.map(lambda p, g: p - 0.1 * g, net.params, gradient))
+
+
+def test_a_training_that_diverged_says_so():
+    wrong = DATA._replace(targets=np.where(np.arange(24) == 12, -1, DATA.targets))  # whose loss is NaN
+    end, metrics = compiled(loss_fn, ADAM, wrong, batch_size=8, shuffle=False)(start_at(KEY, ADAM), 4)
+    np.testing.assert_array_equal(metrics["diverged"], [False, True, True, True])
+    assert end.step == 1
+
+
+@pytest.mark.parametrize("micro_batch", [None, 12])
+def test_lbfgs_finds_the_minimum_of_a_linear_model(x64, micro_batch):
+    data, model, optimizer = Batch(RNG.normal(size=(24, 3)), RNG.normal(size=(24, 2))), models.linear(2), optax.lbfgs()
+
+    def loss_fn(params, state, batch, key):
+        outputs, state = model.apply(params, state, batch.inputs, key)
+        return losses.squared_error(outputs, batch.targets), state
+
+    start = training.init_train_state(KEY, model, optimizer, data.inputs)
+    end, metrics = compiled(loss_fn, optimizer, data, batch_size=24, micro_batch=micro_batch)(start, 25)
+    expected = linear_models.least_squares(*data).params
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), end.params, expected)
+    assert not metrics["diverged"].any()
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.polyak_sgd(),
+        optax.chain(optax.adam(0.05), optax.contrib.reduce_on_plateau(patience=2, accumulation_size=3)),
+        optax.chain(optax.clip_by_global_norm(1.0), optax.MultiSteps(optax.adam(0.05), 2)),
+        optax.contrib.schedule_free_adamw(0.05),
+    ],
+)
+def test_any_optimizer_of_optax_leads_down(optimizer):
+    start = training.init_train_state(KEY, MODEL, optimizer, DATA.inputs)
+    end, metrics = compiled(loss_fn, optimizer, batch_size=24)(start, 30)
+    assert end.step == 30
+    assert metrics["loss"][-1] < 0.9 * metrics["loss"][0]
+
+
+def test_restart_is_a_new_training_of_the_same_net():
+    trained, _ = train_noisily(start_at(KEY, ADAM), 3)
+    expected = start_at(KEY, SGD)._replace(params=trained.params)
+    assert bitwise_equal(training.restart(trained, SGD), expected)
+    nets = jax.tree.map(lambda *leaves: jnp.stack(leaves), trained, trained)
+    again = jax.vmap(lambda net: training.restart(net, SGD))(nets)
+    assert bitwise_equal(jax.tree.map(lambda leaf: leaf[1], again), expected)
+
+
+def test_the_moving_average_by_hand(x64):
+    net = start_at(KEY, ADAM)
+    net = net._replace(params={"weight": jnp.array([0.0, 8.0])}, state={"mean": jnp.array(1.0), "count": jnp.array(0)})
+    average = training.init_average(net)
+    expected, state = np.array([0.0, 8.0]), 1.0
+    for step in range(1, 40):
+        net = net._replace(
+            params={"weight": jnp.array([step, -step]) * 1.0}, state={"mean": jnp.array(2.0), "count": step}
+        )
+        average = training.update_average(average, net, decay=0.7)
+        decay = min(0.7, (1 + step) / (10 + step))
+        expected, state = decay * expected + (1 - decay) * np.array([step, -step]), decay * state + (1 - decay) * 2
+    np.testing.assert_allclose(average.params["weight"], expected, rtol=1e-12)
+    np.testing.assert_allclose(average.state["mean"], state, rtol=1e-12)
+    assert (average.state["count"], average.num_updates) == (39, 39)
