@@ -7,21 +7,31 @@ from typing import Any, NamedTuple
 
 
 class Loaded(NamedTuple):
-    """The settings of a run, its model and optimizer, and the train state of its nets, seeds along the first axis."""
+    """What a run has learned, ready to be used or to be trained on: `train_steps(nets, data, loss_fn, optimizer, ...)`.
+
+    nets: the train state of all its nets, seeds along the first axis, or of one; where they stop early, their
+        `EarlyStopping`, whose params and state are the best that each has had.
+    """
 
     config: Any
     model: Any
+    loss_fn: Any
     optimizer: Any
     nets: Any
 
 
-def load(directory: str | os.PathLike) -> Loaded:
-    """What the newest checkpoint of a run holds, ready to be used or trained on.
+def load(directory: str | os.PathLike, training: str = "nets", *, seed: int | None = None) -> Loaded:
+    """What the newest checkpoint of a run holds.
 
-    The experiment must have a function `make_nets(config) -> (model, optimizer, train state)`, as `mnist_cnn` has.
-    Raises BadUsageError where the folder is no such run, or its checkpoint cannot be read.
+    training: which one, of a run that has several: for `mnist_mlp` the recipe, for `overfitting` the regularizer.
+    seed: of the one net that is wanted.
+
+    The experiment must have a function `make_nets(config)`, or `make_nets(config, training)`, that gives model, loss,
+    optimizer and nets. Raises BadUsageError where the folder is no such run, or its checkpoint cannot be read.
     """
-    from jaxnn.lab import checkpoint, config  # here, for they are slow, and `--list` should answer at once
+    import jax  # here, for they are slow, and `--list` should answer at once
+
+    from jaxnn.lab import checkpoint, config
 
     directory = Path(directory)
     name = config.read_settings(directory / "config.json").get("experiment")
@@ -30,14 +40,22 @@ def load(directory: str | os.PathLike) -> Loaded:
     if not hasattr(module, "make_nets"):
         raise config.BadUsageError(f"{directory} is a run of {name}, whose nets cannot be loaded")
     settings = config.read_config(name, module.Config, directory / "config.json")
-    paths = sorted((directory / "checkpoints").glob(f"nets-{8 * '[0-9]'}.safetensors"))
-    if not paths:
-        raise config.BadUsageError(f"{directory} has no checkpoint yet")
-    model, optimizer, like = module.make_nets(settings)
+    paths = sorted((directory / "checkpoints").glob(f"*-{8 * '[0-9]'}.safetensors"))
+    found = {path.stem.rpartition("-")[0]: path for path in paths}  # the newest of each
+    if training not in found:
+        there = f"name one of its trainings: {', '.join(found)}" if found else "it has no checkpoint yet"
+        raise config.BadUsageError(f"{directory} has no checkpoint of {training}: {there}")
+    model, loss_fn, optimizer, nets = module.make_nets(settings, *([] if training == "nets" else [training]))
     try:
-        return Loaded(settings, model, optimizer, checkpoint.load(paths[-1], like)[0])
+        nets, _ = checkpoint.load(found[training], nets)
     except checkpoint.CheckpointError as error:
         raise config.BadUsageError(str(error)) from error
+    if seed is not None:
+        if not 0 <= seed - settings.seed < settings.num_seeds:
+            last = settings.seed + settings.num_seeds - 1
+            raise config.BadUsageError(f"{directory} has nets of the seeds {settings.seed} ... {last}, not {seed}")
+        nets = jax.tree.map(lambda leaf: leaf[seed - settings.seed], nets)
+    return Loaded(settings, model, loss_fn, optimizer, nets)
 
 
 def newest(name: str, **settings: Any) -> Path:

@@ -56,14 +56,14 @@ class Config:
 
 
 def make_nets(config: Config):
-    """The model, which takes pixels 0 ... 255, its optimizer, and the nets of all seeds before the first step."""
+    """The model, which takes pixels 0 ... 255, loss, optimizer, and the nets of all seeds before the first step."""
     options = {"hidden_size": config.hidden_size, "batch_norm": config.batch_norm, "dropout": config.dropout}
     model = cnn.from_flax(cnn.CNN(config.channels, **options))
     schedule = optax.cosine_onecycle_schedule(config.num_steps, config.learning_rate)
     optimizer = training.OPTIMIZERS[config.optimizer](schedule)
     image = jnp.zeros((1, 28, 28, 1), jnp.uint8)
     init = jax.jit(lambda keys: lax.map(lambda key: training.init_train_state(key, model, optimizer, image), keys))
-    return model, optimizer, init(training.seed_keys(config.seed, config.num_seeds))
+    return model, make_loss(config, model), optimizer, init(training.seed_keys(config.seed, config.num_seeds))
 
 
 def make_loss(config: Config, model):
@@ -81,8 +81,8 @@ def make_loss(config: Config, model):
 
 def train(config: Config, run: Run, data: datasets.Splits):
     """The model and the trained nets: all seeds in one program, one after the other, which is fastest on a CPU."""
-    model, optimizer, nets = make_nets(config)
-    loss_fn, mesh = make_loss(config, model), training.batch_mesh(config.batch_size)
+    model, loss_fn, optimizer, nets = make_nets(config)
+    mesh = training.batch_mesh(config.batch_size)
 
     @jax.jit(static_argnames="num_steps")
     def train_nets(nets, examples, num_steps):

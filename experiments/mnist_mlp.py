@@ -82,21 +82,23 @@ def make_loss(recipe: Recipe):
     return loss_fn
 
 
+def make_nets(config: Config, name: str):
+    """Of a recipe the model, the loss, the optimizer, and the nets of all seeds before the first step."""
+    recipe, image = make_recipes(config)[name], jnp.zeros((1, 28, 28, 1), jnp.uint8)
+    init = jax.jit(jax.vmap(lambda key: training.init_train_state(key, recipe.model, recipe.optimizer, image)))
+    nets = init(training.seed_keys(config.seed, config.num_seeds))
+    return recipe.model, make_loss(recipe), recipe.optimizer, nets
+
+
 def train(config: Config, run: Run, name: str, recipe: Recipe, data: datasets.Splits) -> training.TrainState:
     """Trains the nets of all seeds side by side, and evaluates them on the validation images after each epoch."""
-    loss_fn = make_loss(recipe)
-
-    @jax.jit
-    @jax.vmap
-    def init(key):
-        return training.init_train_state(key, recipe.model, recipe.optimizer, data.train.inputs[:1])
+    _, loss_fn, _, nets = make_nets(config, name)
 
     @jax.jit(static_argnames="num_steps")
     def train_nets(nets, examples, num_steps):
         sizes = {"batch_size": recipe.batch_size, "num_steps": num_steps}
         return jax.vmap(lambda net: training.train_steps(net, examples, loss_fn, recipe.optimizer, **sizes))(nets)
 
-    nets = init(training.seed_keys(config.seed, config.num_seeds))
     epoch_steps = config.num_train // recipe.batch_size
     chunks = run.chunks(nets, recipe.epochs * epoch_steps, every=epoch_steps, name=name)
     run.say(f"{name}: {config.num_seeds} nets")
@@ -131,9 +133,8 @@ def draw(config: Config, run: Run, digits, nets: dict[str, training.TrainState])
 
 def main(config: Config, run: Run) -> dict:
     """Trains the nets of each recipe, evaluates them on the test images, once, and compares them seed by seed."""
-    data = jax.device_put(datasets.mnist(config.data_dir, num_train=config.num_train))
+    data, recipes = jax.device_put(datasets.mnist(config.data_dir, num_train=config.num_train)), make_recipes(config)
     run.record(data_sha256=datasets.SHA256["mnist"])
-    recipes = make_recipes(config)
     nets = {name: train(config, run, name, recipe, data) for name, recipe in recipes.items()}
     draw(config, run, data.train, nets)
     tested = {name: np.asarray(accuracies(recipes[name].model, nets[name], data.test), float) for name in nets}
@@ -141,7 +142,7 @@ def main(config: Config, run: Run) -> dict:
     summary = {}
     for name, values in tested.items():
         summary |= mean_and_sd(f"{name}_test_accuracy", values)
-    num_parameters = sum(leaf[0].size for leaf in jax.tree.leaves(nets["relu"].params))
+    num_parameters = optax.tree.size(nets["relu"].params) // config.num_seeds
     return summary | {"num_seeds": config.num_seeds, "num_parameters": num_parameters}
 
 

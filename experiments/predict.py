@@ -40,7 +40,7 @@ class Config:
 
 def load_nets(folder: Path):
     """The model of a run and its nets, without those that diverged."""
-    config, model, _, nets = experiments.load(folder)
+    config, model, _, _, nets = experiments.load(folder)
     if config.dataset != "mnist":
         raise BadUsageError(f"--run: {folder} is a run on {config.dataset}, so its nets cannot read digits")
     sound = nets.step == nets.step.max()  # a net that has diverged stays at the step where it did

@@ -1,12 +1,18 @@
 import dataclasses
+import functools
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from jax import lax
 
 from experiments import load, mnist_cnn
+from jaxnn import training
 from jaxnn.lab import datasets
+from jaxnn.lab.config import BadUsageError
 from jaxnn.lab.run import Run, RunFailedError
 from jaxnn.models import Model
 from jaxnn.types import Batch
@@ -31,7 +37,7 @@ def test_resumes_bit_for_bit(three_nets, resumes_bit_for_bit):
 
 
 def test_a_finished_run_can_be_loaded(three_nets):
-    config, model, _, nets = load(three_nets.folder)
+    config, model, _, _, nets = load(three_nets.folder)
     assert nets.step.tolist() == [config.num_steps] * 3
     validation = datasets.mnist().validation
     for net, row in enumerate(three_nets.rows[-3:]):
@@ -39,6 +45,40 @@ def test_a_finished_run_can_be_loaded(three_nets):
         logits, _ = jax.jit(model.apply)(params, state, validation.inputs[:1000])
         accuracy = np.mean(np.argmax(logits, axis=1) == validation.targets[:1000])
         assert accuracy == pytest.approx(row["validation_accuracy"], abs=0.002)
+
+
+def test_a_loaded_net_is_trained_on_as_resume_does_it(three_nets, tmp_path):
+    """Bit for bit in the same program, else to rounding; to another optimizer it is a net like any other."""
+    earlier = tmp_path / "earlier"
+    shutil.copytree(three_nets.folder, earlier)
+    (earlier / "checkpoints" / "nets-00000080.safetensors").unlink()
+    config, _, loss_fn, optimizer, nets = load(earlier)
+    data = datasets.mnist(num_train=config.num_train).train
+    train = functools.partial(training.train_steps, batch_size=config.batch_size, num_steps=40)
+    train = jax.jit(train, static_argnums=(2, 3))
+    ends, _ = jax.jit(lambda nets, data: lax.map(lambda net: train(net, data, loss_fn, optimizer), nets))(nets, data)
+    expected = load(three_nets.folder).nets
+    assert ends.step.tolist() == [80] * 3
+    jax.tree.map(np.testing.assert_array_equal, (ends.params, ends.state), (expected.params, expected.state))
+    net = load(earlier, seed=4).nets
+    end, _ = train(net, data, loss_fn, optimizer)
+    jax.tree.map(lambda alone, all: np.testing.assert_allclose(alone, all[1], atol=1e-4), end.params, ends.params)
+    sgd = optax.sgd(0.01)
+    end, metrics = train(training.restart(net, sgd), data, loss_fn, sgd)
+    assert end.step == 40
+    assert metrics["loss"].mean() < 1
+
+
+def test_what_cannot_be_loaded_is_said(three_nets, tmp_path):
+    for settings, message in (
+        ({"training": "relu"}, "has no checkpoint of relu: name one of its trainings: nets"),
+        ({"seed": 6}, r"has nets of the seeds 3 \.\.\. 5, not 6"),
+    ):
+        with pytest.raises(BadUsageError, match=message):
+            load(three_nets.folder, **settings)
+    shutil.copy(three_nets.folder / "config.json", tmp_path)
+    with pytest.raises(BadUsageError, match="no checkpoint of nets: it has no checkpoint yet"):
+        load(tmp_path)
 
 
 CONFIG = mnist_cnn.Config(
@@ -53,7 +93,7 @@ def diverge(monkeypatch):
     make_loss = mnist_cnn.make_loss
 
     def diverge(seed):
-        initial = mnist_cnn.make_nets(dataclasses.replace(CONFIG, seed=seed))[2].params["Conv_0"]["kernel"][0]
+        initial = mnist_cnn.make_nets(dataclasses.replace(CONFIG, seed=seed))[3].params["Conv_0"]["kernel"][0]
 
         def make(config, model):
             loss_fn = make_loss(config, model)
@@ -76,7 +116,7 @@ def test_goes_on_without_the_net_that_diverged_and_each_is_as_if_alone(tmp_path,
     config = dataclasses.replace(CONFIG, num_seeds=3)
     _, nets = mnist_cnn.train(config, run, DIGITS)
     assert nets.step.tolist() == [4, 0, 4]
-    initial = mnist_cnn.make_nets(config)[2].params
+    initial = mnist_cnn.make_nets(config)[3].params
     jax.tree.map(lambda end, begin: np.testing.assert_array_equal(end[1], begin[1]), nets.params, initial)
     rows = run.read_log()
     assert [(row["step"], row["seed"]) for row in rows] == [(step, seed) for step in (2, 4) for seed in (3, 4, 5)]
@@ -120,7 +160,7 @@ def test_the_loss_is_what_the_settings_say():
 
 def test_the_loss_uses_no_key_twice():
     config = dataclasses.replace(CONFIG, dropout=0.5, max_shift=2)
-    model, _, nets = mnist_cnn.make_nets(config)
+    model, _, _, nets = mnist_cnn.make_nets(config)
     params, state = jax.tree.map(lambda leaf: leaf[0], (nets.params, nets.state))
     batch = Batch(jnp.asarray(random_digits(4).inputs), jnp.arange(4))
     with jax.debug_key_reuse(True):

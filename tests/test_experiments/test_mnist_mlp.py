@@ -1,4 +1,9 @@
+import jax.numpy as jnp
 import pytest
+
+from experiments import load
+from jaxnn import metrics
+from jaxnn.lab import datasets
 
 
 @pytest.fixture(scope="module")
@@ -15,3 +20,12 @@ def test_the_decks_net_and_a_modern_one_learn(toy):
 
 def test_resumes_bit_for_bit(toy, resumes_bit_for_bit):
     resumes_bit_for_bit("mnist_mlp", toy)
+
+
+@pytest.mark.parametrize("recipe", ["tanh", "modern"])
+def test_the_nets_of_a_recipe_can_be_loaded(toy, recipe):
+    _, model, _, _, net = load(toy.folder, recipe, seed=4)
+    validation = datasets.mnist().validation
+    logits, _ = model.apply(net.params, net.state, jnp.asarray(validation.inputs[:1000]))
+    last = [row for row in toy.rows if (row["recipe"], row["seed"]) == (recipe, 4)][-1]
+    assert metrics.accuracy(logits, validation.targets[:1000]) == pytest.approx(last["validation_accuracy"], abs=2e-3)

@@ -24,14 +24,14 @@ def test_reads_digits_of_all_kinds(toy_run, three_nets):
     probabilities = np.array([row["probabilities"] for row in run.rows])
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
 
-    _, model, _, nets = experiments.load(three_nets.folder)
+    _, model, _, _, nets = experiments.load(three_nets.folder)
     digit = jnp.asarray(images.read_digit(ROOT / run.rows[0]["picture"])[1][None])
     logits, _ = jax.vmap(model.apply, (0, 0, None))(nets.params, nets.state, digit)
     np.testing.assert_allclose(probabilities[0], jax.nn.softmax(logits[:, 0]).mean(axis=0), rtol=1e-3)
 
 
 def test_leaves_out_nets_that_diverged(three_nets, tmp_path):
-    _, _, _, nets = experiments.load(three_nets.folder)
+    nets = experiments.load(three_nets.folder).nets
     (tmp_path / "checkpoints").mkdir()
     shutil.copy(three_nets.folder / "config.json", tmp_path)
     diverged = nets._replace(step=np.array([80, 7, 80], np.int32))
