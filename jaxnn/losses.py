@@ -25,8 +25,8 @@ def softmax_cross_entropy(
     """-Σᵢ tᵢ log softmax(z)ᵢ (deck, page 13) in nats; its gradient is softmax(z) - t where t sums to 1.
 
     `targets` are integer labels or distributions over the classes. An integer label outside 0 ... classes - 1 gives
-    NaN, and a gradient of NaN; so does a negative probability. The largest logit is subtracted first, so that every dtype keeps its precision at logits
-    of ±1e4, and log1p keeps the digits of a loss near 0.
+    NaN, and a gradient of NaN; so does a negative probability. The largest logit is subtracted first, so that every
+    dtype keeps its precision at logits of ±1e4, and log1p keeps the digits of a loss near 0.
     """
     function, targets = "softmax_cross_entropy", _array(targets)
     if not jnp.issubdtype(targets.dtype, jnp.integer):
