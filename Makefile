@@ -25,7 +25,7 @@ ifneq ($(strip $(EXTRA)),$(strip $(shell cat .venv/.extra 2>/dev/null)))
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup experiment experiments test bench gallery check check-full format lock clean
+.PHONY: help setup experiment experiments test gallery docs bench check check-full format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -58,6 +58,11 @@ test: $(READY)  ## the tests
 gallery: $(READY)  ## run every experiment and collect the pictures in docs/gallery.md (a quarter of an hour)
 	@$(BIN)/python docs/gallery.py
 
+docs: $(READY)  ## build the site in docs/_build; ARGS=serve shows it on http://localhost:8000
+	@$(BIN)/python docs/api.py
+	@$(BIN)/sphinx-build -q -W -E --keep-going docs docs/_build
+	@if [ "$(ARGS)" = serve ]; then $(BIN)/python -u -m http.server --bind localhost --directory docs/_build; fi
+
 bench: .venv-bench/.ready  ## race against PyTorch, Flax and NumPy, in an environment of its own; writes benchmarks/RESULTS.md
 	@.venv-bench/bin/python -m benchmarks
 
@@ -82,5 +87,5 @@ lock: $(READY)  ## solve requirements.lock anew from pyproject.toml, for every P
 	  --no-annotate --no-header pyproject.toml -o requirements.lock
 
 clean:  ## remove .venv and what the tools left (runs/ stays)
-	@rm -rf .venv .venv-bench .pytest_cache .ruff_cache setup.log *.egg-info
+	@rm -rf .venv .venv-bench docs/_build .pytest_cache .ruff_cache setup.log *.egg-info
 	@find . -name __pycache__ -prune -exec rm -rf {} +

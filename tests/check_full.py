@@ -34,6 +34,10 @@ CHECKS = {
         " && cd / && PYTHONPATH=$OLDPWD/site $PYTHON -c 'import jaxnn.cnn, jaxnn.lab.start, pathlib;"
         ' assert "/site/" in jaxnn.__file__; assert pathlib.Path(jaxnn.__file__).with_name("py.typed").exists()\''
     ),
+    "the library without its extras": (
+        "$PYTHON -m venv .light && $PYTHON -m uv pip install --quiet --python .light/bin/python ."
+        " && unset PYTHONPATH && cd / && $OLDPWD/.light/bin/python -c 'import jaxnn; jaxnn.models.mlp([2], 1)'"
+    ),
     "the lowest versions that pyproject.toml allows": (
         "$PYTHON -m venv .lowest"
         " && $PYTHON -m uv pip install --quiet --python .lowest/bin/python --resolution lowest-direct -e .[dev]"

@@ -41,12 +41,20 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "num_cores": _num_cores(),
-        "packages": {package: importlib.metadata.version(package) for package in _PACKAGES},
+        "packages": {package: _version(package) for package in _PACKAGES},
         "devices": [str(device) for device in jax.devices()],
         "device_kind": jax.devices()[0].device_kind,
         "flags": {key: value for key, value in os.environ.items() if key.startswith(("JAX_", "XLA_"))},
         "git_commit": _git_commit(),
     }
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed: Flax is an extra of its own."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _git_commit() -> str | None:
