@@ -41,11 +41,12 @@ def show_log(console: rich.console.Console):
 
 @contextlib.contextmanager
 def progress(
-    console: rich.console.Console, total: int, *, unit: str, done: int = 0
+    console: rich.console.Console, total: int, *, unit: str, done: int = 0, label: str = "compiling"
 ) -> Iterator[Callable[[int, dict[str, Any]], None]]:
     """Yields `report(done, numbers)`: a bar where there is a terminal, a line per call where there is none.
 
     `done` out of `total` is counted in `unit`s, whose rate is shown; so many were done before.
+    `label` is shown before the first report.
     """
     started, done_before = time.perf_counter(), done
 
@@ -67,7 +68,7 @@ def progress(
         rich.progress.TextColumn("{task.description}"),
     )
     with rich.progress.Progress(*columns, console=console) as bar:
-        task = bar.add_task("compiling", total=total, completed=done_before)
+        task = bar.add_task(label, total=total, completed=done_before)
         yield lambda done, numbers: bar.update(task, completed=done, description=describe(done, numbers))
 
 

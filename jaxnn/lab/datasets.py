@@ -10,13 +10,15 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from jaxnn.lab import sources
+from jaxnn.lab.config import BadUsageError
 from jaxnn.lab.files import cache_folder
+from jaxnn.lab.image_folders import ImageData, image_folder
 from jaxnn.lab.sources import DatasetNotFoundError, ImageSet
+from jaxnn.lab.splits import Splits
 from jaxnn.types import Batch
 
 log = logging.getLogger(__name__)
@@ -45,14 +47,6 @@ FEATURE_NAMES = {
 
 
 _OTHER_FOLDER = "--data-dir or JAXNN_DATA_DIR"
-
-
-class Splits(NamedTuple):
-    """A data set in three parts. Validation is for choosing; the test set is for the end."""
-
-    train: Batch
-    validation: Batch
-    test: Batch
 
 
 def mnist(
@@ -91,6 +85,29 @@ def _splits(images: ImageSet, data_dir, num_train, num_validation) -> Splits:
         for prefix in sources.NUM_EXAMPLES
     )
     return Splits(Batch(*(leaf[:num_train] for leaf in train)), Batch(*(leaf[split:] for leaf in train)), test)
+
+
+def load_images(
+    dataset: str | os.PathLike, data_dir: str | os.PathLike | None = None, *, num_train: int | None = None
+) -> ImageData:
+    """`mnist` or `fashion_mnist`, or an `image_folder` made like them: uint8 [examples, 28, 28, 1], ink is 255.
+
+    num_train: the first so many images are for training, at most; None is all.
+
+    Raises DatasetNotFoundError or BadUsageError.
+    """
+    if isinstance(dataset, str) and dataset in SHA256:
+        splits = {"mnist": mnist, "fashion_mnist": fashion_mnist}[dataset](data_dir)
+        class_names, sha256 = CLASS_NAMES[dataset], SHA256[dataset]
+    elif not os.path.isdir(dataset):
+        raise BadUsageError(f"{dataset} is no folder of pictures, and neither {' nor '.join(SHA256)}")
+    else:
+        splits, class_names, sha256 = image_folder(dataset, size=28, channels=1)
+        splits = Splits(*(Batch(255 - part.inputs, part.targets) for part in splits))
+        sizes = ", ".join(f"{len(part.targets):,}" for part in splits)
+        log.info("%s: %d classes; pictures to train, validate and test: %s", dataset, len(class_names), sizes)
+    train = Batch(*(leaf[:num_train] for leaf in splits.train))
+    return ImageData(splits._replace(train=train), class_names, sha256)
 
 
 def digits() -> Batch:

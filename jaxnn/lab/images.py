@@ -1,8 +1,9 @@
-"""Pictures of digits from files, made like those of MNIST."""
+"""Pictures from files: digits made like those of MNIST, and whatever else as squares of one size."""
 
 import io
 import os
 import warnings
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -25,6 +26,26 @@ def read_picture(path: str | os.PathLike) -> Float[np.ndarray, "height width"]:
 
     Of several frames, the first. Raises PictureError where it cannot be read or has more than 64 million pixels.
     """
+    picture = _open(path)
+    picture.thumbnail((_MAX_SIDE, _MAX_SIDE))
+    return np.asarray(_on_white(picture).convert("L"), float) / 255
+
+
+def read_square(
+    path: str | os.PathLike, *, size: int, channels: Literal[1, 3]
+) -> UInt8[np.ndarray, "{size} {size} {channels}"]:
+    """The square in the middle of a picture file, scaled to size x size: in grey, or in red, green and blue.
+
+    It is as high as the picture, or as wide where that is less. Raises PictureError as `read_picture` does.
+    """
+    from PIL import ImageOps
+
+    square = _on_white(ImageOps.fit(_open(path, min_side=2 * size), (size, size)))
+    return np.asarray(square.convert("L" if channels == 1 else "RGB")).reshape(size, size, channels)
+
+
+def _open(path: str | os.PathLike, *, min_side: int = _MAX_SIDE) -> Any:
+    """The picture in RGBA; of a large JPEG a half, a quarter or an eighth of its size, at least `min_side` each way."""
     from PIL import Image, ImageOps
 
     bombs = Image.DecompressionBombWarning, Image.DecompressionBombError  # Pillow's words for large pictures
@@ -33,15 +54,19 @@ def read_picture(path: str | os.PathLike) -> Float[np.ndarray, "height width"]:
         with warnings.catch_warnings(action="error", category=bombs[0]), Image.open(content, formats=_FORMATS) as file:
             if file.width * file.height > _MAX_MEGAPIXELS * 1_000_000:
                 raise Image.DecompressionBombError
-            picture = _in_eight_bits(ImageOps.exif_transpose(file)).convert("RGBA")  # as the camera was held
+            file.draft(None, (min_side, min_side))
+            return _in_eight_bits(ImageOps.exif_transpose(file)).convert("RGBA")  # as the camera was held
     except bombs as error:
         raise PictureError(f"{path}: it has more than {_MAX_MEGAPIXELS} million pixels: scale it down") from error
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
         reason = getattr(error, "strerror", None) or "it is damaged, or no picture that can be read: give a PNG or JPEG"
         raise PictureError(f"{path}: {reason}") from error
-    picture.thumbnail((_MAX_SIDE, _MAX_SIDE))
-    paper = Image.new("RGBA", picture.size, "white")
-    return np.asarray(Image.alpha_composite(paper, picture).convert("L"), float) / 255
+
+
+def _on_white(picture):
+    from PIL import Image
+
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
 
 
 def _in_eight_bits(picture):

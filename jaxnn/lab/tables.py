@@ -35,7 +35,7 @@ def read_csv(path: str | os.PathLike, *, labels: bool = False) -> Table:
     Raises BadUsageError that names the file, the line and the column of what cannot be used.
     """
     path = Path(path)
-    (_, names), *lines = _read_lines(path) or [(1, [])]
+    (_, names), *lines = read_lines(path) or [(1, [])]
     names = [name.strip() for name in names]
     if len(names) < 2 or all(_number(name) is not None for name in names):
         raise BadUsageError(f"{path}: the first line must name the columns, two or more, separated by commas or by ;")
@@ -55,8 +55,8 @@ def read_csv(path: str | os.PathLike, *, labels: bool = False) -> Table:
     return Table(values[:, :-1], values[:, -1], features)
 
 
-def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
-    """The lines that are not blank: their numbers and their cells."""
+def read_lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines of a CSV file that are not blank: their numbers and their cells. Raises BadUsageError."""
     try:
         text = read_bytes(path).decode("utf-8-sig")
         delimiter = max(",;\t", key=text.lstrip().partition("\n")[0].count)

@@ -77,6 +77,34 @@ def test_a_picture_is_the_same_in_every_mode(tmp_path):
         np.testing.assert_allclose(images.read_picture(tmp_path / name), expected, atol=0.005)
 
 
+@pytest.mark.parametrize("shape", [(9, 5), (4, 9), (5, 5), (1, 30)])
+def test_read_square_scales_the_square_in_the_middle(tmp_path, shape):
+    pixels = np.random.default_rng(1).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    side = min(shape)
+    top, left = ((length - side) / 2 for length in shape)
+    scaled = Image.fromarray(pixels).resize((3, 3), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
+    for channels, expected in ((3, scaled), (1, scaled.convert("L"))):
+        found = images.read_square(tmp_path / "picture.png", size=3, channels=channels)
+        assert (found.shape, found.dtype) == ((3, 3, channels), np.uint8)
+        np.testing.assert_array_equal(found, np.asarray(expected).reshape(3, 3, channels))
+
+
+def test_a_large_jpeg_is_not_read_in_full(tmp_path):
+    small = np.random.default_rng(2).integers(0, 256, (30, 40, 3)).astype(np.uint8)
+    picture = Image.fromarray(small).resize((2000, 1500), Image.Resampling.BICUBIC)
+    for name in ("picture.png", "picture.jpg"):
+        picture.save(tmp_path / name)
+    assert images._open(tmp_path / "picture.jpg", min_side=56).size == (250, 188)  # in a tenth of the time
+    jpeg, png = (images.read_square(path, size=28, channels=3) for path in sorted(tmp_path.iterdir()))
+    assert difference(jpeg, png) < 0.02
+
+
+def test_a_square_of_the_size_that_is_asked_for_stays_as_it_is(tmp_path):
+    Image.fromarray(DIGITS[0, ..., 0]).save(tmp_path / "digit.png")
+    np.testing.assert_array_equal(images.read_square(tmp_path / "digit.png", size=28, channels=1), DIGITS[0])
+
+
 def test_dust_is_no_part_of_the_digit():
     picture = np.ones((100, 100))
     picture[40:80, 45:55] = 0
@@ -98,6 +126,9 @@ def test_transparency_is_paper_and_a_turned_photograph_is_turned_back(tmp_path):
     again = images.read_picture(tmp_path / "turned.jpg")
     assert again.shape == (60, 40)
     assert difference(255 * again, 255 * picture) < 0.02
+    square = images.read_square(tmp_path / "turned.jpg", size=40, channels=1)
+    assert difference(square[..., 0], 255 * picture[10:50]) < 0.02
+    assert np.unique(images.read_square(tmp_path / "ink.png", size=40, channels=3)).tolist() == [0, 255]
 
 
 @pytest.mark.parametrize("picture", [np.ones((50, 50)), np.full((50, 50), 0.3), np.ones((1, 1)), np.eye(50) * 0.01])
@@ -129,3 +160,6 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path):
     ]:
         with pytest.raises(images.PictureError, match=rf"^{tmp_path / name}: {message}"):
             images.read_digit(tmp_path / name)
+        if name != "blank.png":
+            with pytest.raises(images.PictureError, match=rf"^{tmp_path / name}: {message}"):
+                images.read_square(tmp_path / name, size=28, channels=1)
