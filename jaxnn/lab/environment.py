@@ -8,13 +8,15 @@ import platform
 import subprocess
 import sys
 import warnings
+from collections import ChainMap
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from jaxnn.lab.files import cache_folder
+from jaxnn.lab.files import cache_folder, read_json
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,12 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def read(directory: Path) -> Mapping[str, Any]:
+    """The environment.json of a run; what its last process has not written is as an earlier one wrote it."""
+    content = read_json(directory / "environment.json") or {}
+    return ChainMap(content, *reversed(content.get("earlier", [])))
 
 
 def _git_commit() -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import ArrayLike, PyTree
 
-from jaxnn.lab import checkpoint, console
+from jaxnn.lab import checkpoint, console, environment
 from jaxnn.lab.chunks import Chunks
 from jaxnn.lab.config import BadUsageError, TrainingOptions
 from jaxnn.lab.files import read_json, to_json, write_json
@@ -36,7 +36,7 @@ class Run:
         self.directory = directory
         self.train_seconds = 0.0  # spent in chunks so far, in this process and in those before
         self._options = options or TrainingOptions()
-        self._settings = json.loads(to_json(settings or {}))
+        self._settings = _plain(settings or {})
         self._console = console.stderr()
         self._log = directory / "metrics.jsonl"
         self._log_size = self._log.stat().st_size if self._log.exists() else 0  # the bytes that count
@@ -122,8 +122,17 @@ class Run:
         self._console.print(message)
 
     def record(self, **facts):
-        """Adds facts to environment.json, such as the checksums of the data."""
-        path = self.directory / "environment.json"
+        """Adds facts to environment.json, such as the checksums of the data.
+
+        Raises BadUsageError where this or an earlier process of the run has recorded others.
+        """
+        path, known, facts = self.directory / "environment.json", environment.read(self.directory), _plain(facts)
+        changed = [name.replace("_", " ") for name in facts if known.get(name, facts[name]) != facts[name]]
+        if changed:
+            raise BadUsageError(
+                f"{self.directory} cannot go on, for its data have changed ({', '.join(changed)}): put the old ones "
+                "back, or begin a new run"
+            )
         write_json(path, (read_json(path) or {}) | facts)
 
     def save_figure(self, name: str, figure):
@@ -252,6 +261,11 @@ class Run:
         """Keeps the last two checkpoints of a training."""
         for _, path in self._checkpoints(name)[:-2]:
             path.unlink()
+
+
+def _plain(content: dict[str, Any]) -> dict[str, Any]:
+    """The content as it is read back from JSON."""
+    return json.loads(to_json(content))
 
 
 def _file_name(training: str, step: int) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import itertools
 import json
 import os
@@ -120,6 +121,26 @@ def test_a_resumed_run_remembers_what_it_ran_on_before(call, whole):
     earlier = json.loads((whole / "environment.json").read_text())["earlier"]
     assert len(earlier) == 2
     assert earlier[0] == first
+
+
+def test_a_run_goes_on_with_the_same_data_only(call, tmp_path):
+    def main(config, run, names=("a", "b")):
+        run.record(class_names=names, sha256={"toy": "abc"})
+        return toy_experiment.main(config, run)
+
+    folder = tmp_path / "run"
+    assert call("--out", folder, main=main).code == 0
+    (folder / "summary.json").unlink()
+    assert call("--resume", folder).code == 0  # this process records nothing
+    (folder / "summary.json").unlink()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = call("--resume", folder, main=functools.partial(main, names=("a", "c")))
+    expected = f"{folder} cannot go on, for its data have changed (class names): put the old ones back, or begin a new"
+    assert (done.code, expected in done.err) == (2, True)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert call("--resume", folder, main=main).code == 0
+    content = json.loads((folder / "environment.json").read_text())
+    assert (content["class_names"], content["sha256"]) == (["a", "b"], {"toy": "abc"})
 
 
 def test_a_resumed_run_keeps_its_settings(call, tmp_path, whole):
