@@ -111,8 +111,7 @@ def fit_table(config: Config, run: Run, name: str, table: Batch, class_names: tu
     if num_classes == 2:  # softmax of (0, z) is (1 - σ(z), σ(z))
         logits = jnp.concatenate([jnp.zeros_like(logits), logits], axis=1)
     matrix = metrics.confusion_matrix(labels, logits.argmax(axis=1), num_classes=num_classes)
-    names = [class_name.replace("$", r"\$") for class_name in class_names]  # else Matplotlib reads formulas
-    run.save_figure(f"confusion_{name}", plots.confusion(matrix, names, title=f"{name}, training data"))
+    run.save_figure(f"confusion_{name}", plots.confusion(matrix, class_names, title=f"{name}, training data"))
     run.log(table=name, classes=class_names, weights=fit.params["weight"], bias=fit.params["bias"])
     return {
         f"{name}_loss": losses.softmax_cross_entropy(logits, labels).mean(),

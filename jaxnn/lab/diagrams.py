@@ -33,9 +33,10 @@ def predictions(pictures, images, probabilities, titles: Sequence[str], class_na
         best = int(np.argmax(probs))
         colours = ["tab:blue" if index == best else "silver" for index in range(len(probs))]
         right.bar(range(len(probs)), probs, color=colours)
-        right.set_title(f"{class_names[best]}: {probs[best]:.1%}", fontsize=9)
+        right.set_title(f"{class_names[best]}: {probs[best]:.1%}", fontsize=9, parse_math=False)
         right.set(ylim=(0, 1), yticks=[0, 0.5, 1])
-        right.set_xticks(range(len(probs)), class_names)
+        turned = 90 if sum(map(len, class_names)) > 50 else 0
+        right.set_xticks(range(len(probs)), class_names, rotation=turned, parse_math=False)
         right.tick_params(labelsize=7)
     return figure
 
@@ -173,20 +174,26 @@ def network(neurons: Sequence[np.ndarray], edges: Sequence[np.ndarray], *, title
     return figure
 
 
-def classified(images, labels, probs, class_names: Sequence[str], *, shown: Values) -> Figure:
-    """The images `shown`, titled with their labels; mistakes in red, with what was read and the label's probability.
+def classified(images, labels, probs, class_names: Sequence[str], *, worst: bool) -> Figure:
+    """Images, titled with their labels; mistakes in red, with what was read and the label's probability.
+
+    Shown are up to 30 images, first the mistakes, by the label's probability, if `worst`; else up to 10 mistakes and 50
+    others, in their order.
 
     images [examples, height, width, 1], labels [examples], probs [examples, classes].
     """
-    predictions = np.argmax(probs, axis=1)
-    wrong = predictions[shown] != labels[shown]
+    predictions, labels = np.argmax(probs, axis=1), np.asarray(labels)
+    mistaken = predictions != labels
+    shown = np.sort(np.concatenate([np.flatnonzero(mistaken)[:10], np.flatnonzero(~mistaken)[:50]]))
+    if worst:
+        shown = np.lexsort((probs[np.arange(len(labels)), labels], ~mistaken))[:30]
     titles = [
         f"{class_names[labels[i]]}\nas {class_names[predictions[i]]}\n{probs[i, labels[i]]:.1%}"
         if predictions[i] != labels[i]
         else class_names[labels[i]]
         for i in shown
     ]
-    return plots.image_grid(images[shown], titles, wrong=wrong)
+    return plots.image_grid(images[shown], titles, wrong=mistaken[shown])
 
 
 def race(steps, curves: Mapping[str, Values], *, target: float) -> Figure:

@@ -49,7 +49,7 @@ def image_grid(
         low, high = (-limit, limit) if signed else (None, None)
         axis.imshow(image, cmap="RdBu_r" if signed else "gray_r", vmin=low, vmax=high, extent=extent)
         colour = "crimson" if wrong is not None and wrong[index] else "black"
-        axis.text(x, y + size / 2, title, ha="center", va="bottom", fontsize=9, color=colour)
+        axis.text(x, y + size / 2, title, ha="center", va="bottom", fontsize=9, color=colour, parse_math=False)
     axis.set(xlim=(0, size * num_columns), ylim=(0, height * num_rows))
     axis.axis("off")
     return figure
@@ -70,8 +70,8 @@ def confusion(matrix, class_names: Sequence[str], *, title: str = "") -> Figure:
             axis.text(column, row, matrix[row, column], ha="center", va="center", fontsize=8, color=colour)
     ticks = range(len(class_names))
     axis.set(xlabel="prediction", ylabel="label", title=title)
-    axis.set_xticks(ticks, class_names, rotation=90 if max(map(len, class_names)) > 3 else 0)
-    axis.set_yticks(ticks, class_names)
+    axis.set_xticks(ticks, class_names, rotation=90 if max(map(len, class_names)) > 3 else 0, parse_math=False)
+    axis.set_yticks(ticks, class_names, parse_math=False)
     return figure
 
 

@@ -86,6 +86,18 @@ def test_a_network_shows_its_values_and_the_signs_of_its_weights():
 def test_classified_says_what_a_mistake_was_taken_for():
     probs = np.array([[0.75, 0.25, 0.0], [0.5, 0.125, 0.375], [0.0, 0.0, 1.0]])
     labels = np.array([0, 2, 2])
-    (axis,) = draws(diagrams.classified(RNG.uniform(size=(3, 4, 4, 1)), labels, probs, NAMES, shown=np.array([2, 1])))
-    assert [text.get_text() for text in axis.texts] == ["c", "c\nas a\n37.5%"]
-    assert [text.get_color() for text in axis.texts] == ["black", "crimson"]
+    (axis,) = draws(diagrams.classified(RNG.uniform(size=(3, 4, 4, 1)), labels, probs, NAMES, worst=False))
+    assert [text.get_text() for text in axis.texts] == ["a", "c\nas a\n37.5%", "c"]
+    assert [text.get_color() for text in axis.texts] == ["black", "crimson", "black"]
+
+
+def test_classified_shows_the_worst_mistakes_first():
+    labels = np.arange(70) % 3
+    probs = np.eye(3)[labels] * 0.9 + 0.03
+    probs[20:40] = np.roll(probs[20:40], 1, axis=1)  # mistakes
+    probs[33] = np.roll([0.98, 0.01, 0.01], labels[33] + 1)
+    for worst, number, wrong in ((True, 30, 20), (False, 60, 10)):
+        (axis,) = draws(diagrams.classified(RNG.uniform(size=(70, 4, 4, 1)), labels, probs, NAMES, worst=worst))
+        colours = [text.get_color() for text in axis.texts]
+        assert (len(colours), colours.count("crimson")) == (number, wrong)
+        assert axis.texts[0].get_text().endswith("1.0%") == worst
