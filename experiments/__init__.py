@@ -1,5 +1,6 @@
 """One file, one experiment. `load` brings back the nets of a run, `newest` finds the latest run of an experiment."""
 
+import dataclasses
 import importlib
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ class Loaded(NamedTuple):
 
     nets: the train state of all its nets, seeds along the first axis, or of one; where they stop early, their
         `EarlyStopping`, whose params and state are the best that each has had.
+    class_names: what the labels of its data mean, where the run has recorded that.
     """
 
     config: Any
@@ -18,6 +20,7 @@ class Loaded(NamedTuple):
     loss_fn: Any
     optimizer: Any
     nets: Any
+    class_names: tuple[str, ...] = ()
 
 
 def load(directory: str | os.PathLike, training: str = "nets", *, seed: int | None = None) -> Loaded:
@@ -27,11 +30,14 @@ def load(directory: str | os.PathLike, training: str = "nets", *, seed: int | No
     seed: of the one net that is wanted.
 
     The experiment must have a function `make_nets(config)`, or `make_nets(config, training)`, that gives model, loss,
-    optimizer and nets. Raises BadUsageError where the folder is no such run, or its checkpoint cannot be read.
+    optimizer and nets. Where a run has recorded the `class_names` and `num_train` of its data, the function is given
+    `num_classes` too, and `config` has that `num_train`.
+
+    Raises BadUsageError where the folder is no such run, or its checkpoint cannot be read.
     """
     import jax  # here, for they are slow, and `--list` should answer at once
 
-    from jaxnn.lab import checkpoint, config
+    from jaxnn.lab import checkpoint, config, environment
 
     directory = Path(directory)
     name = config.read_settings(directory / "config.json").get("experiment")
@@ -45,7 +51,16 @@ def load(directory: str | os.PathLike, training: str = "nets", *, seed: int | No
     if training not in found:
         there = f"name one of its trainings: {', '.join(found)}" if found else "it has no checkpoint yet"
         raise config.BadUsageError(f"{directory} has no checkpoint of {training}: {there}")
-    model, loss_fn, optimizer, nets = module.make_nets(settings, *([] if training == "nets" else [training]))
+    recorded = environment.read(directory)
+    class_names, sizes = tuple(recorded.get("class_names", ())), {}
+    try:
+        if class_names:
+            sizes["num_classes"] = len(class_names)
+            settings = dataclasses.replace(settings, num_train=recorded["num_train"])
+    except (KeyError, ValueError) as error:
+        raise config.BadUsageError(f"{directory / 'environment.json'} has been edited: put it back") from error
+    arguments = [] if training == "nets" else [training]
+    model, loss_fn, optimizer, nets = module.make_nets(settings, *arguments, **sizes)
     try:
         nets, _ = checkpoint.load(found[training], nets)
     except checkpoint.CheckpointError as error:
@@ -55,7 +70,7 @@ def load(directory: str | os.PathLike, training: str = "nets", *, seed: int | No
             last = settings.seed + settings.num_seeds - 1
             raise config.BadUsageError(f"{directory} has nets of the seeds {settings.seed} ... {last}, not {seed}")
         nets = jax.tree.map(lambda leaf: leaf[seed - settings.seed], nets)
-    return Loaded(settings, model, loss_fn, optimizer, nets)
+    return Loaded(settings, model, loss_fn, optimizer, nets, class_names)
 
 
 def newest(name: str, **settings: Any) -> Path:

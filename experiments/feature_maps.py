@@ -49,7 +49,7 @@ class Config:
 def load_net(folder: Path):
     """The module of a run of mnist_cnn, and its first net with the most steps: one that diverged stays behind."""
     try:
-        settings, (config, _, _, _, nets) = read_settings(folder / "config.json"), experiments.load(folder)
+        settings, (config, _, _, _, nets, _) = read_settings(folder / "config.json"), experiments.load(folder)
     except BadUsageError as error:
         raise BadUsageError(f"--run: {error}") from error
     if (settings["experiment"], settings.get("dataset")) != ("mnist_cnn", "mnist"):

@@ -37,6 +37,13 @@ def _is_no_file(path: Path | None) -> Path | None:
     return path
 
 
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{_short(path)} cannot be a folder ({error})") from error
+
+
 # What settings are made of: their limits. The comment behind a setting is its help.
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Width = Annotated[int, Field(ge=1, le=4096)]  # of a layer: two such ones, one after the other, fit into memory
@@ -47,6 +54,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**30)]
 NumSeeds = Annotated[int, Field(ge=1, le=1000)]
 UserPath = Annotated[Path, pydantic.BeforeValidator(_is_path)]
 DataDir = Annotated[UserPath | None, pydantic.AfterValidator(_is_no_file)]
+ImageDir = Annotated[UserPath, pydantic.AfterValidator(_absolute)]  # so it is no name of a set, and the same everywhere
 
 
 @dataclasses.dataclass(frozen=True)

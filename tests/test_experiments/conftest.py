@@ -11,8 +11,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 from filelock import FileLock
+from PIL import Image
 
 from jaxnn.lab import datasets
 from jaxnn.lab.run import Run
@@ -98,13 +100,48 @@ def toy_run(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def three_nets(toy_run, tmp_path_factory):
-    """A toy run of mnist_cnn with the seeds 3, 4 and 5: one for all workers."""
-    made = tmp_path_factory.getbasetemp().parent / "three_nets"
-    with FileLock(f"{made}.lock"):
-        if not made.exists():
-            made.symlink_to(toy_run("mnist_cnn", "--num-seeds", 3, "--channels", 8, 16, "--hidden-size", 64).folder)
-    return read_run(made.resolve())
+def toy_run_for_all(toy_run, tmp_path_factory):
+    """A function: a toy run, made once for all workers under this name."""
+
+    def run(made_as, *arguments):
+        made = tmp_path_factory.getbasetemp().parent / made_as
+        with FileLock(f"{made}.lock"):
+            if not made.exists():
+                made.symlink_to(toy_run(*arguments).folder)
+        return read_run(made.resolve())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def three_nets(toy_run_for_all):
+    """A toy run of mnist_cnn with the seeds 3, 4 and 5."""
+    return toy_run_for_all("three_nets", "mnist_cnn", "--num-seeds", 3, "--channels", 8, 16, "--hidden-size", 64)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """A folder with 40 pictures each of three classes: bars, crosses and rings, dark on light; one for all workers."""
+    folder = tmp_path_factory.getbasetemp().parent / "pictures"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            rng, (y, x) = np.random.default_rng(0), np.mgrid[:32, :40]
+            for number in range(40):
+                across, down = abs(x - 20 + rng.integers(-4, 5)), abs(y - 16 + rng.integers(-4, 5))
+                bar, distance = (across < 3) & (down < 10), np.hypot(across, down)
+                shapes = {"bar": bar, "cross": bar | (down < 3) & (across < 10), "ring": abs(distance - 8) < 2}
+                for name, shape in shapes.items():
+                    (folder / name).mkdir(parents=True, exist_ok=True)
+                    pixels = np.where(shape, 40, 220) + rng.normal(0, 10, shape.shape)
+                    Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def net_of_pictures(toy_run_for_all, pictures):
+    """A toy run of mnist_cnn on them."""
+    sizes = ("--channels", 4, 8, "--hidden-size", 16, "--batch-size", 16, "--epochs", 20)
+    return toy_run_for_all("net_of_pictures", "mnist_cnn", "--dataset", pictures, *sizes)
 
 
 @pytest.fixture(scope="session")

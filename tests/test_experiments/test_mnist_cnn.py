@@ -37,7 +37,8 @@ def test_resumes_bit_for_bit(three_nets, resumes_bit_for_bit):
 
 
 def test_a_finished_run_can_be_loaded(three_nets):
-    config, model, _, _, nets = load(three_nets.folder)
+    config, model, _, _, nets, names = load(three_nets.folder)
+    assert names == tuple("0123456789")
     assert nets.step.tolist() == [config.num_steps] * 3
     validation = datasets.mnist().validation
     for net, row in enumerate(three_nets.rows[-3:]):
@@ -52,7 +53,7 @@ def test_a_loaded_net_is_trained_on_as_resume_does_it(three_nets, tmp_path):
     earlier = tmp_path / "earlier"
     shutil.copytree(three_nets.folder, earlier)
     (earlier / "checkpoints" / "nets-00000080.safetensors").unlink()
-    config, _, loss_fn, optimizer, nets = load(earlier)
+    config, _, loss_fn, optimizer, nets, _ = load(earlier)
     data = datasets.mnist(num_train=config.num_train).train
     train = functools.partial(training.train_steps, batch_size=config.batch_size, num_steps=40)
     train = jax.jit(train, static_argnums=(2, 3))
@@ -76,9 +77,38 @@ def test_what_cannot_be_loaded_is_said(three_nets, tmp_path):
     ):
         with pytest.raises(BadUsageError, match=message):
             load(three_nets.folder, **settings)
+    edited = shutil.copytree(three_nets.folder, tmp_path / "edited")
+    (edited / "environment.json").write_text('{"class_names": ["a", "b"]}')
+    with pytest.raises(BadUsageError, match=r"environment.json has been edited: put it back"):
+        load(edited)
     shutil.copy(three_nets.folder / "config.json", tmp_path)
     with pytest.raises(BadUsageError, match="no checkpoint of nets: it has no checkpoint yet"):
         load(tmp_path)
+
+
+def test_trains_on_pictures_in_folders(net_of_pictures, pictures, resumes_bit_for_bit):
+    assert net_of_pictures.config["dataset"] == str(pictures)
+    assert net_of_pictures.summary["test_accuracy"] > 0.9
+    assert net_of_pictures.summary["num_steps"] == 20 * (96 // 16)
+
+    config, _, _, _, nets, names = load(net_of_pictures.folder)
+    assert (config.num_train, config.num_steps, names) == (96, 120, ("bar", "cross", "ring"))
+    assert nets.params["Dense_1"]["bias"].shape == (1, 3)
+    resumes_bit_for_bit("mnist_cnn", net_of_pictures)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("mnits", {}, "{folder}/mnits is no folder of pictures, and neither mnist nor fashion_mnist"),
+        ("pictures/bar", {}, "{folder}/pictures/bar must hold a folder for each class"),
+        ("pictures", {"batch_size": 97}, "--batch-size 97: there are only 96 images to train on"),
+    ],
+)
+def test_refuses_pictures_that_cannot_be_trained_on(pictures, tmp_path, name, settings, message):
+    config = mnist_cnn.Config(dataset=pictures.parent / name, **settings)
+    with pytest.raises(BadUsageError, match=message.format(folder=pictures.parent)):
+        mnist_cnn.main(config, Run(tmp_path))
 
 
 CONFIG = mnist_cnn.Config(
