@@ -15,7 +15,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "runs" / "gallery"
 PICTURES = ROOT / "docs" / "gallery"
-LOOK_INTO_A_RUN = "predict", "feature_maps"  # of mnist_cnn
+LOOK_INTO_A_RUN = "predict", "feature_maps", "fine_tune"  # of mnist_cnn
 MAX_WIDTH, MAX_HEIGHT, MAX_BYTES = 900, 1200, 3_000_000
 
 SECTIONS = {  # of the deck: of each experiment its pictures, and what each shows
@@ -82,6 +82,9 @@ SECTIONS = {  # of the deck: of each experiment its pictures, and what each show
         },
         "predict": {
             "predictions": "It reads pictures of one's own: the picture, what the net sees, what it says.",
+        },
+        "fine_tune": {
+            "accuracies": "It learns clothes from few images: what it knows of digits against nothing.",
         },
     },
     "7 Deep learning": {
