@@ -24,7 +24,7 @@ def test_resumes_bit_for_bit(toy, resumes_bit_for_bit):
 
 @pytest.mark.parametrize("recipe", ["tanh", "modern"])
 def test_the_nets_of_a_recipe_can_be_loaded(toy, recipe):
-    _, model, _, _, net = load(toy.folder, recipe, seed=4)
+    _, model, _, _, net, _ = load(toy.folder, recipe, seed=4)
     validation = datasets.mnist().validation
     logits, _ = model.apply(net.params, net.state, jnp.asarray(validation.inputs[:1000]))
     last = [row for row in toy.rows if (row["recipe"], row["seed"]) == (recipe, 4)][-1]
