@@ -12,7 +12,7 @@ from jaxnn.types import Batch
 
 @pytest.fixture(scope="module")
 def toy(toy_run, three_nets):
-    return toy_run("fine_tune", "--run", three_nets.folder)
+    return toy_run("fine_tune", "--run", three_nets.folder, "--dataset", "mnist")
 
 
 def test_compares_three_ways_seed_by_seed(toy):
