@@ -252,12 +252,10 @@ def test_noise_is_drawn_from_the_key_alone(name):
         other, _ = apply(params, state, IMAGES, jax.random.key(3))
         inference, same = apply(params, state, IMAGES)
     np.testing.assert_array_equal(first, apply(params, state, IMAGES, KEY)[0])
-    np.testing.assert_allclose(first, model.apply(params, state, IMAGES, KEY)[0], rtol=1e-5, atol=1e-5)
     assert not np.isclose(first, other).any()
     assert not np.isclose(first, inference).any()
     jax.tree.map(np.testing.assert_array_equal, state, same)
-    kinds = [jax.tree.map(jnp.result_type, tree) for tree in (state, updated, model.init(KEY, IMAGES)[1])]
-    assert kinds[0] == kinds[1] == kinds[2]
+    assert jax.tree.map(jnp.result_type, state) == jax.tree.map(jnp.result_type, updated)
 
 
 def test_linen_and_nnx_give_the_same_numbers_from_the_same_weights():

@@ -7,7 +7,7 @@ from experiments import load, overfitting
 from jaxnn import layers, models
 from jaxnn.types import Batch
 
-ARGUMENTS = "--regularizers", "early_stopping", "all", "all", "--epochs", 35  # beside nothing, always
+ARGUMENTS = "--regularizers", "early_stopping", "--epochs", 35  # beside nothing, always
 
 
 @pytest.fixture(scope="module")
