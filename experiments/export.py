@@ -10,7 +10,7 @@ Run:    make experiment NAME=export ARGS="--run runs/mnist_cnn/2026-11-23_04-26-
 
 Expect: logits read back differ by 0 from those of the net (the same machine)
 
-Time:   10 s
+Time:   6 s
 """
 
 import subprocess
