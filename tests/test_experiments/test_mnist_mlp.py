@@ -18,6 +18,7 @@ def test_the_decks_net_and_a_modern_one_learn(toy):
     assert toy.summary["modern_minus_relu_test_accuracy"] == pytest.approx(gain)
 
 
+@pytest.mark.full
 def test_resumes_bit_for_bit(toy, resumes_bit_for_bit):
     resumes_bit_for_bit("mnist_mlp", toy)
 

@@ -33,6 +33,7 @@ def test_the_nets_learn(toy):
     assert toy.summary["adam_test_accuracy"] == pytest.approx(0.88, abs=0.05)
 
 
+@pytest.mark.full
 def test_resumes_bit_for_bit(toy, resumes_bit_for_bit):
     resumes_bit_for_bit("optimizers", toy)
 

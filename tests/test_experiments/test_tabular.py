@@ -17,6 +17,7 @@ def test_keeps_the_contract(toy):
     assert len(toy.rows) == 6
 
 
+@pytest.mark.full
 def test_resumes_bit_for_bit(toy, resumes_bit_for_bit):
     resumes_bit_for_bit("tabular", toy)
 

@@ -34,6 +34,7 @@ def test_batch_normalisation_is_compared_seed_by_seed(toy):
     assert toy.summary["logistic_he_batch_norm_gain_sd"] == pytest.approx(gains.std(ddof=1))
 
 
+@pytest.mark.full
 def test_resumes_bit_for_bit(toy, resumes_bit_for_bit):
     resumes_bit_for_bit("vanishing_gradients", toy)
 
