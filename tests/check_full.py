@@ -23,7 +23,7 @@ def quick(name: str, *options: str) -> str:
 PYTEST = "$PYTHON -m pytest --quiet"
 CHECKS = {
     "properties with many examples": f"HYPOTHESIS_PROFILE=long {PYTEST} tests/test_properties.py",
-    "crashes at every call of the system": f"{PYTEST} -m full",
+    "crashes at every call of the system, every resume": f"{PYTEST} -m full",
     "no tracer leaks": f"JAX_CHECK_TRACER_LEAKS=1 {PYTEST} {PURE}",
     "no training meets a NaN": " && ".join(f"JAX_DEBUG_NANS=1 {quick(name)}" for name in TRAININGS),
     "warnings are errors": quick("mnist_cnn", "-W error"),
