@@ -80,8 +80,8 @@ def _parse(path: Path, line: int, row: Sequence[str], names: Sequence[str]) -> l
         if value is None or (value and not 1 / LARGEST < abs(value) < LARGEST):
             raise BadUsageError(
                 f"{path}, line {line}, column {name}: {reprlib.repr(cell)} is not a number that can be used, 0 or of a "
-                f"size in {1 / LARGEST:g} ... {LARGEST:g}: mend the cell, or drop the line or the column (a last column "
-                "of classes is read by labels=True)"
+                f"size in {1 / LARGEST:g} ... {LARGEST:g}: mend the cell, or drop the line or the column (a last "
+                "column of classes is read by labels=True)"
             )
         values.append(value)
     return values
