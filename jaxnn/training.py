@@ -153,9 +153,8 @@ def train_steps(
         params = optax.apply_updates(train_state.params, updates)
         stepped = TrainState(train_state.step + 1, params, state, opt_state, train_state.key)
         outcome = stepped._replace(opt_state=_without_infinite_scalars(opt_state))
-        taken = _all_finite((metrics["loss"], gradient, outcome)) & (
-            train_state.step == step
-        )  # none after one that was not
+        finite = _all_finite((metrics["loss"], gradient, outcome))
+        taken = finite & (train_state.step == step)  # none after one that was not
         metrics |= {"gradient_norm": optax.tree.norm(gradient), "diverged": ~taken}
         return jax.tree.map(lambda new, old: jnp.where(taken, new, old), stepped, train_state), metrics
 
@@ -205,7 +204,7 @@ def _micro_batches(batch: Batch, size: int, mesh: Mesh | None) -> Batch:
 
 
 def _mean_over_parts(mean_loss, params, state, parts, key):
-    """The mean loss over micro-batches; each begins with the same state, which no loss of a step hangs on."""
+    """The mean loss over micro-batches, each from the same state: batch statistics in training do not depend on it."""
     numbered = jnp.arange(num_examples(parts)), parts
     return lax.map(lambda part: mean_loss(params, state, part[1], jax.random.fold_in(key, part[0]))[0], numbered).mean()
 
