@@ -26,7 +26,8 @@ class Loaded(NamedTuple):
 def load(directory: str | os.PathLike, training: str = "nets", *, seed: int | None = None) -> Loaded:
     """What the newest checkpoint of a run holds.
 
-    training: which one, of a run that has several: for `mnist_mlp` the recipe, for `overfitting` the regularizer.
+    training: which one, of a run that has several: for `mnist_mlp` the recipe, for `overfitting` the
+        regularizer, for `weight_sharing` the kind of net.
     seed: of the one net that is wanted.
 
     The experiment must have a function `make_nets(config)`, or `make_nets(config, training)`, that gives model, loss,

@@ -75,9 +75,9 @@ def read_back(run: Run, images) -> np.ndarray:
 def main(config: Config, run: Run) -> dict:
     """Writes both files, reads them back, compares, and draws what was read."""
     folder = config.run or experiments.newest("mnist_cnn")
-    loaded = experiments.load(folder)
-    seed = loaded.config.seed if config.seed is None else config.seed
-    loaded = experiments.load(folder, seed=seed)
+    loaded = experiments.load(folder, seed=config.seed)
+    if config.seed is None:
+        loaded = loaded._replace(nets=jax.tree.map(lambda leaf: leaf[0], loaded.nets))
     data, class_names, _ = datasets.load_images(loaded.config.dataset, config.data_dir)
     images, labels = (leaf[:1000] for leaf in data.validation)
     infer = write(run, loaded)
@@ -86,7 +86,7 @@ def main(config: Config, run: Run) -> dict:
     run.save_figure("read_back", diagrams.classified(images, labels, probs, class_names, worst=False))
     return {
         "run": str(folder),
-        "net": seed,
+        "net": loaded.config.seed if config.seed is None else config.seed,
         "num_images": len(images),
         "largest_difference": np.abs(logits - infer(images)).max(),
         "accuracy": np.mean(logits.argmax(axis=1) == labels),

@@ -62,10 +62,7 @@ def load_net(folder: Path):
 def train_net(config: Config, data):
     """The variables of SMALL_CNN after a short training."""
     model, optimizer = cnn.from_flax(SMALL_CNN), optax.adam(optax.cosine_onecycle_schedule(config.num_steps, 0.005))
-
-    def loss_fn(params, state, batch, key):
-        logits, state = model.apply(params, state, batch.inputs, key)
-        return losses.softmax_cross_entropy(logits, batch.targets), state
+    loss_fn = training.make_loss(model, losses.softmax_cross_entropy)
 
     net = training.init_train_state(jax.random.key(config.seed), model, optimizer, data.inputs[:1])
     net, _ = training.train_steps(net, data, loss_fn, optimizer, batch_size=50, num_steps=config.num_steps)

@@ -68,10 +68,7 @@ def draw_plane(run: Run, data: Batch, optimum) -> dict:
 @functools.partial(jax.jit, static_argnames=("optimizer", "batch_size", "num_steps"))
 def distances(key, data: Batch, optimum, *, optimizer, batch_size: int, num_steps: int):
     """After each step of a training, the Euclidean distance of its params from `optimum`."""
-
-    def loss_fn(params, state, batch, key):
-        outputs, state = MODEL.apply(params, state, batch.inputs)
-        return losses.squared_error(outputs, batch.targets), state
+    loss_fn = training.make_loss(MODEL, losses.squared_error)
 
     def take_step(net, _):
         net, _ = training.train_steps(net, data, loss_fn, optimizer, batch_size=batch_size, num_steps=1)

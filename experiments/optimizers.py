@@ -29,6 +29,7 @@ from jaxnn.lab.start import start
 from jaxnn.types import Batch
 
 MODEL = models.preprocess(layers.flatten_pixels, models.mlp([100], 10))
+loss_fn = training.make_loss(MODEL, losses.softmax_cross_entropy)
 GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
 EVAL_EVERY = 10  # steps between two evaluations on validation images
 TUNING_SEEDS = range(2**30, 2**30 + 2)  # of the nets of the grid: beyond all that can race
@@ -45,12 +46,6 @@ class Config:
     data_dir: DataDir = None  # data folder; None is $JAXNN_DATA_DIR, else ~/.cache/jaxnn
     seed: Annotated[int, Field(ge=0, lt=2**29)] = 0  # of the first net of the race
     num_seeds: NumSeeds = 10  # nets of each optimizer in the race; the others take the seeds that follow
-
-
-def loss_fn(params, state, batch, key):
-    """Softmax cross-entropy."""
-    logits, state = MODEL.apply(params, state, batch.inputs, key)
-    return losses.softmax_cross_entropy(logits, batch.targets), state
 
 
 def train(config: Config, run: Run, part: str, name: training.OptimizerName, rates, seeds: range, data):

@@ -63,10 +63,7 @@ def train_net(config: Config, depth: int, batch_norm: bool, data, kind, learning
     model = models.deep_mlp(depth, 40, 10, activation=activate, weight_init=init_weight, batch_norm=batch_norm)
     model = models.preprocess(lambda images: (layers.flatten_pixels(images) - 0.1307) / 0.3081, model)  # mean 0, sd 1
     optimizer = optax.sgd(learning_rate, momentum=0.9)
-
-    def loss_fn(params, state, batch, key):
-        logits, state = model.apply(params, state, batch.inputs, key)
-        return losses.softmax_cross_entropy(logits, batch.targets), state
+    loss_fn = training.make_loss(model, losses.softmax_cross_entropy)
 
     def largest_gradients(net):
         """log₁₀ of the largest absolute weight gradient of each hidden layer, on 100 images; -45 stands for 0."""

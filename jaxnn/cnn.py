@@ -104,8 +104,11 @@ def _with_dtypes(updated, state):
     return jax.tree.map(lambda new, old: new.astype(old.dtype), updated, state)
 
 
-def _conv_general_dilated(inputs, kernel, strides, padding, **options):
-    """`ops.conv2d` under the signature by which `nn.Conv` calls its convolution."""
+def conv_general_dilated(inputs, kernel, strides, padding, **options):
+    """`ops.conv2d` as Flax's layers call a convolution: `nnx.Conv(..., conv_general_dilated=cnn.conv_general_dilated)`.
+
+    On CPU it trains many times faster than theirs inside a compiled loop. It has no input dilation, and images only.
+    """
     if {*options["lhs_dilation"]} != {1}:
         raise ValueError("jaxnn.cnn.Conv has no input dilation: use flax.linen.Conv")
     return ops.conv2d(
@@ -119,7 +122,7 @@ def _conv_general_dilated(inputs, kernel, strides, padding, **options):
     )
 
 
-Conv = functools.partial(nn.Conv, conv_general_dilated=_conv_general_dilated)
+Conv = functools.partial(nn.Conv, conv_general_dilated=conv_general_dilated)
 """`nn.Conv` for images, with the convolution of `jaxnn.ops`."""
 
 

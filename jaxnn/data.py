@@ -34,9 +34,14 @@ def require_integer(name: str, value: Any, least: int, most: int | None = None):
 def refuse_rounding(function: str, *arrays: ArrayLike):
     """Raises ValueError for NumPy's 64 bits of which JAX, without jax_enable_x64, would silently make other numbers.
 
-    Those are float64, and integers that 32 bits do not hold.
+    Those are float64, and integers that 32 bits do not hold. Words are refused, too.
     """
     for array in arrays:
+        if isinstance(array, np.ndarray | list | str) and np.asarray(array).dtype.kind in "USO":
+            raise ValueError(
+                f"{function}: {np.ravel(array)[0]!r} is no number: number the words by "
+                "names, labels = np.unique(words, return_inverse=True)"
+            )
         if getattr(array, "dtype", None) == np.float64 and jax.dtypes.canonicalize_dtype(float) == np.float32:
             raise ValueError(
                 f"{function}: float64 would be rounded to float32: switch on jax_enable_x64, or give float32 yourself"

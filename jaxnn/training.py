@@ -72,6 +72,16 @@ def restart(train_state: TrainState, optimizer: optax.GradientTransformation) ->
     return train_state._replace(step=jnp.zeros_like(train_state.step), opt_state=optimizer.init(train_state.params))
 
 
+def make_loss(model: Model, loss: Callable) -> LossFn:
+    """The usual loss for `train_steps`: `loss`, such as `losses.softmax_cross_entropy`, of outputs and targets."""
+
+    def loss_fn(params, state, batch, key):
+        outputs, state = model.apply(params, state, batch.inputs, key)
+        return loss(outputs, batch.targets), state
+
+    return loss_fn
+
+
 def train_steps(
     train_state: TrainState,
     data: Batch,
@@ -120,6 +130,7 @@ def train_steps(
     if mesh is not None and micro_batch % mesh.size:
         raise ValueError(f"train_steps: {mesh.size} devices cannot share {micro_batch} examples evenly")
 
+    _check_opt_state(train_state, optimizer)
     update = optax.with_extra_args_support(optimizer).update
 
     def mean_loss(params, state, batch, key):
@@ -221,6 +232,19 @@ def _mean_gradient(gradient_of, params, state, parts, key):
     zeros = jax.tree.map(jnp.zeros_like, params)
     (gradient, state), metrics = lax.scan(accumulate, (zeros, state), (jnp.arange(num_parts), parts))
     return gradient, state, jax.tree.map(jnp.mean, metrics)
+
+
+def _check_opt_state(train_state, optimizer):
+    """Raises ValueError where the optimizer's state is another's."""
+    given, own = (
+        jax.tree.map(jnp.shape, tree)
+        for tree in (train_state.opt_state, jax.eval_shape(optimizer.init, train_state.params))
+    )
+    if given != own:
+        raise ValueError(
+            "train_steps: the state of the optimizer is not one of this optimizer's: begin its training with "
+            "restart(train_state, optimizer)"
+        )
 
 
 def _check_result(result, state, size):

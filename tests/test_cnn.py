@@ -156,7 +156,7 @@ class NNXNet(nnx.Module):
 
     def __init__(self, *, rngs, dropout=0.5):
         self.scale = jnp.array(255.0)
-        self.conv = nnx.Conv(1, 2, (3, 3), rngs=rngs)
+        self.conv = nnx.Conv(1, 2, (3, 3), conv_general_dilated=cnn.conv_general_dilated, rngs=rngs)
         self.norm = nnx.BatchNorm(2, momentum=0.9, rngs=rngs)
         self.dropout = nnx.Dropout(dropout, deterministic=True, rngs=rngs)
         self.dense = nnx.Linear(128, 3, rngs=rngs)

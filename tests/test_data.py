@@ -144,6 +144,7 @@ def refuse_indices(**sizes):
         (lambda: data.fit_standardizer(INPUTS[0]), r"floats \[examples, features\], not float32\[2\]"),
         (lambda: data.fit_standardizer(INPUTS.astype(int)), "must be floats .*, not int32"),
         (lambda: data.fit_standardizer(INPUTS + np.float64([1e8])), "fit_standardizer: float64 would be rounded"),
+        (lambda: data.refuse_rounding("fit", np.array(["a", "b"])), r"fit: .*'a'.* is no number: .*np\.unique"),
         (lambda: data.standardize(data.fit_standardizer(INPUTS), INPUTS[:, :1]), "fitted on 2 features.*not 1"),
         (lambda: data.standardize(data.fit_standardizer(INPUTS), INPUTS.astype(float)), "standardize: float64 would"),
         (lambda: data.standardize(data.Standardizer(np.zeros(2), np.ones(2)), INPUTS), "standardize: float64 would"),

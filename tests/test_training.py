@@ -428,8 +428,8 @@ def test_two_processes_compute_as_one(differences):
 
 def refuse_to_train(loss_fn=loss_fn, data=DATA, state=None, **settings):
     settings = {"batch_size": 6, "num_steps": 1} | settings
-    start = training.TrainState(jnp.array(0), {}, {} if state is None else state, (), KEY)
-    jax.eval_shape(lambda start: training.train_steps(start, data, loss_fn, optax.sgd(0.1), **settings), start)
+    start = training.TrainState(jnp.array(0), {}, {} if state is None else state, SGD.init({}), KEY)
+    jax.eval_shape(lambda start: training.train_steps(start, data, loss_fn, SGD, **settings), start)
 
 
 LOSSES = jnp.ones(6)
@@ -585,6 +585,17 @@ def test_restart_is_a_new_training_of_the_same_net():
     nets = jax.tree.map(lambda *leaves: jnp.stack(leaves), trained, trained)
     again = jax.vmap(lambda net: training.restart(net, SGD))(nets)
     assert bitwise_equal(jax.tree.map(lambda leaf: leaf[1], again), expected)
+
+
+def test_an_optimizer_refuses_the_state_of_another():
+    with pytest.raises(ValueError, match=r"not one of this optimizer's.* restart\(train_state, optimizer\)"):
+        compiled(loss_fn, ADAM, batch_size=24)(start_at(KEY, SGD), 1)
+
+
+def test_make_loss_is_the_loss_written_out():
+    made = training.make_loss(MODEL, losses.softmax_cross_entropy)
+    runs = [compiled(fn, ADAM, batch_size=24)(start_at(KEY, ADAM), 3) for fn in (made, loss_fn)]
+    assert bitwise_equal(*runs)
 
 
 def test_the_moving_average_by_hand(x64):

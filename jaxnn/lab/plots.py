@@ -129,9 +129,12 @@ def surfaces(panels: Sequence[Surface], *, num_columns: int = 3) -> Figure:
 
 
 def over_grid(f: Callable, x1_range, x2_range, *, resolution: int = 121) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The coordinates of a grid, and the values there of a function of one vector [2]."""
+    """The coordinates of a grid, and the values there of a function that makes one number of a vector [2]."""
     x1, x2 = np.meshgrid(*(np.linspace(low, high, resolution) for low, high in (x1_range, x2_range)))
-    return x1, x2, np.asarray(jax.vmap(jax.vmap(f))(np.stack([x1, x2], axis=-1)))
+    values = np.asarray(jax.vmap(jax.vmap(f))(np.stack([x1, x2], axis=-1)))
+    if values.shape != x1.shape:
+        raise ValueError(f"over_grid: f must make one number of a vector [2], not an array {[*values.shape[2:]]}")
+    return x1, x2, values
 
 
 def fits(x1, x2, functions: Mapping[str, Values], nets: Mapping[str, tuple[Values, Values]]) -> Figure:

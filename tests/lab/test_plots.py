@@ -88,6 +88,11 @@ def test_a_surface_stands_over_its_path():
     assert not plane.lines
 
 
+def test_over_grid_needs_one_number_for_each_place():
+    with pytest.raises(ValueError, match=r"f must make one number of a vector \[2\], not an array \[2\]"):
+        plots.over_grid(lambda x: 2 * x, (0, 1), (0, 1), resolution=3)
+
+
 def test_a_boundary_is_drawn_at_its_level():
     x1, x2 = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9))
     axis = draws(plots.boundary(x1, x2, x1, level=0.5, points=np.array([[0.0, 1.0]]), labels=[1]))[0]

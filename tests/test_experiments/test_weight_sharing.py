@@ -2,7 +2,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import weight_sharing
+from experiments import load, weight_sharing
+from jaxnn import metrics
+from jaxnn.lab import datasets
 from jaxnn.lab.datasets import Splits
 from jaxnn.types import Batch
 
@@ -41,6 +43,14 @@ def test_nets_are_compared_seed_by_seed(toy):
     assert toy.summary["local_test_accuracy_shifted_2"] == pytest.approx(accuracies["local"].mean())
     assert toy.summary["convolution_minus_local_test_accuracy_shifted_2"] == pytest.approx(gains.mean())
     assert toy.summary["convolution_minus_local_test_accuracy_shifted_2_sd"] == pytest.approx(gains.std(ddof=1))
+
+
+def test_the_nets_of_a_kind_can_be_loaded(toy):
+    _, model, _, _, net, _ = load(toy.folder, "local", seed=4)
+    images, labels = (jnp.asarray(leaf[:1000]) for leaf in datasets.mnist().test)
+    row = next(row for row in toy.rows if (row["net"], row["seed"]) == ("local", 4))
+    logits, _ = model.apply(net.params, net.state, images)
+    assert metrics.accuracy(logits, labels) == pytest.approx(row["test_accuracies_by_shift"][0], abs=2e-3)
 
 
 def test_resumes_bit_for_bit(toy, resumes_bit_for_bit):
