@@ -72,8 +72,11 @@ def restart(train_state: TrainState, optimizer: optax.GradientTransformation) ->
     return train_state._replace(step=jnp.zeros_like(train_state.step), opt_state=optimizer.init(train_state.params))
 
 
-def make_loss(model: Model, loss: Callable) -> LossFn:
-    """The usual loss for `train_steps`: `loss`, such as `losses.softmax_cross_entropy`, of outputs and targets."""
+def make_loss(model: Model, loss: Callable) -> Callable:
+    """The usual loss for `train_steps`: `loss`, such as `losses.softmax_cross_entropy`, of outputs and targets.
+
+    Called with the key None it is the loss in inference.
+    """
 
     def loss_fn(params, state, batch, key):
         outputs, state = model.apply(params, state, batch.inputs, key)
