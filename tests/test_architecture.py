@@ -29,7 +29,7 @@ ALLOWED = {  # room: the rooms that it may import
     "training": {"types", "data", "losses", "models"},
     "lab.files": set(),
     "lab.sources": set(),
-    "lab.splits": {"types"},
+    "lab.splits": {"data", "types"},
     "lab.image_folders": {"types", "lab.config", "lab.console", "lab.images", "lab.splits", "lab.tables"},
     "lab.datasets": {"types", "lab.config", "lab.files", "lab.image_folders", "lab.sources", "lab.splits"},
     "lab.tables": {"lab.config", "lab.files"},

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxnn.data import num_examples
 from jaxnn.types import Batch, PRNGKey
 
 
@@ -19,7 +20,8 @@ class Splits(NamedTuple):
 def split(examples: Batch, key: PRNGKey | None = None, *, share: float = 0.1) -> Splits:
     """Splits NumPy arrays at random: `share` of the examples is for validation, as many for the test, at least one.
 
-    Where the targets are labels, integers [examples], that holds for each class. The examples of a part are shuffled.
+    Where the targets are labels, one array of integers [examples], that holds for each class. The examples of a part
+    are shuffled.
 
     key: draws the order; None is `jax.random.key(0)`.
 
@@ -27,20 +29,18 @@ def split(examples: Batch, key: PRNGKey | None = None, *, share: float = 0.1) ->
     """
     if not 0 < share < 0.5:
         raise ValueError(f"share must be between 0 and 0.5, so that examples are left to train on, not {share}")
-    targets = np.asarray(examples.targets)
-    sizes = {len(leaf) for leaf in jax.tree.leaves(examples)}
-    if len(sizes) != 1 or sizes == {0}:
-        raise ValueError(f"inputs and targets must have the same number of examples, not {sorted(sizes)}")
-    is_label = targets.ndim == 1 and targets.dtype.kind in "iu"
-    strata = targets if is_label else np.zeros(len(targets), int)
-    order = np.asarray(jax.random.permutation(jax.random.key(0) if key is None else key, len(targets)))
-    part = np.zeros(len(targets), int)
+    size, targets = num_examples(examples), examples.targets
+    is_label = getattr(targets, "ndim", 0) == 1 and targets.dtype.kind in "iu"
+    strata = np.asarray(targets) if is_label else np.zeros(size, int)
+    order = np.asarray(jax.random.permutation(jax.random.key(0) if key is None else key, size))
+    part = np.zeros(size, int)
     for stratum in np.unique(strata):
         members = order[strata[order] == stratum]
-        size = max(1, round(share * len(members)))
-        if len(members) <= 2 * size:
+        held_out = max(1, round(share * len(members)))
+        if len(members) <= 2 * held_out:
             who = f"class {stratum}" if is_label else "the data set"
-            raise ValueError(f"{who} has {len(members)} examples, too few for three parts")
-        part[members[:size]], part[members[size : 2 * size]] = 1, 2
+            hint = " (floats are never taken for labels)" if is_label else ""
+            raise ValueError(f"{who} has {len(members)} examples, too few for three parts{hint}")
+        part[members[:held_out]], part[members[held_out : 2 * held_out]] = 1, 2
     rows = [order[part[order] == number] for number in range(3)]
     return Splits(*(jax.tree.map(lambda leaf, r=r: np.asarray(leaf)[r], examples) for r in rows))

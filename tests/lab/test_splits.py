@@ -10,6 +10,8 @@ from jaxnn.types import Batch
 LABELS = np.repeat([0, 1, 2], [3, 20, 57]).astype(np.int32)
 EXAMPLES = Batch({"number": np.arange(80), "pixels": np.arange(160, dtype=np.uint8).reshape(80, 2)}, LABELS)
 
+NUMBERS = np.arange(30)
+
 
 def numbers(splits):
     return [part.inputs["number"].tolist() for part in splits]
@@ -41,13 +43,26 @@ def test_targets_that_are_numbers_are_split_as_they_come():
 
 
 @pytest.mark.parametrize(
+    "targets", [(NUMBERS, NUMBERS[:, None]), {"label": NUMBERS, "box": np.ones((30, 4))}, {"label": NUMBERS}]
+)
+def test_targets_of_several_arrays_lose_no_example(targets):
+    splits = split(Batch(NUMBERS, targets))
+    assert [len(part.inputs) for part in splits] == [24, 3, 3]
+    assert sorted(np.concatenate([part.inputs for part in splits])) == list(range(30))
+    for part in splits:
+        expected = jax.tree.map(lambda leaf, rows=part.inputs: leaf[rows], targets)
+        jax.tree.map(np.testing.assert_array_equal, part.targets, expected)
+
+
+@pytest.mark.parametrize(
     ("examples", "share", "message"),
     [
-        (Batch(np.zeros(5), np.array([4, 4, 4, 7, 7])), 0.1, "class 7 has 2 examples, too few for three parts"),
-        (Batch(np.zeros(2), np.zeros(2)), 0.1, "the data set has 2 examples, too few for three parts"),
+        (Batch(np.zeros(5), np.array([4, 4, 4, 7, 7])), 0.1, r"class 7 has 2 examples, .* three parts \(floats are"),
+        (Batch(np.zeros(2), np.zeros(2)), 0.1, "the data set has 2 examples, too few for three parts$"),
         (Batch(np.zeros(4), np.zeros(4)), 0.49, "the data set has 4 examples, too few"),
-        (Batch(np.zeros(4), np.zeros(5)), 0.1, r"the same number of examples, not \[4, 5\]"),
-        (Batch(np.zeros(0), np.zeros(0, int)), 0.1, r"the same number of examples, not \[0\]"),
+        (Batch(np.zeros(4), np.zeros(5)), 0.1, r"equally many examples .*\[\(4,\), \(5,\)\]"),
+        (Batch(np.zeros(4), (np.zeros(4), np.zeros(5))), 0.1, r"equally many examples .*\[\(4,\), \(5,\)\]"),
+        (Batch(np.zeros(0), np.zeros(0, int)), 0.1, "at least one"),
         (EXAMPLES, 0.5, "share must be between 0 and 0.5, so that examples are left to train on, not 0.5"),
         (EXAMPLES, 0.0, "not 0.0"),
     ],
