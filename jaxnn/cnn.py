@@ -22,9 +22,13 @@ def from_flax(module: nn.Module | Callable[..., nnx.Module]) -> Model:
         class itself, or `lambda rngs: Net(10, rngs=rngs)`.
 
     The state is all variables but parameters and random streams: batch statistics. With a key, the module is told to
-    train: by `train=True`, `training=True`, `deterministic=False` and, in NNX, `rngs`, whichever its `__call__` has; by
-    the first three where they are fields of a linen module; by the method `train()` of an NNX module. All noise is
-    drawn from the key. Without one, linen refuses to draw, and NNX draws the same in every call, if it is made to.
+    train: by True for `train`, `training` or `is_training`, False for `deterministic` or `use_running_average` and, in
+    NNX, `rngs`, whichever its `__call__` has; by the first five where they are fields of a linen module; by the method
+    `train()` of an NNX module. All noise is drawn from the key. Without one, linen refuses to draw, and NNX draws the
+    same in every call, if it is made to.
+
+    Raises ValueError where another argument of a linen module's `__call__` has a default of True or False: it may be
+    such a flag.
     """
     if isinstance(module, nn.Module):
         return _from_linen(module)
@@ -40,6 +44,7 @@ def from_flax(module: nn.Module | Callable[..., nnx.Module]) -> Model:
 def _from_linen(module):
     fields = {field.name for field in dataclasses.fields(module)}
     arguments = inspect.signature(module.__call__).parameters.keys() - fields
+    _refuse_other_switches(module)
 
     def told(training):
         return module.clone(**_flags(fields, training)), _flags(arguments, training)
@@ -61,7 +66,22 @@ def _from_linen(module):
     return Model(init, apply)
 
 
+def _refuse_other_switches(module):
+    parameters = inspect.signature(module.__call__).parameters
+    switches = {name for name, parameter in parameters.items() if isinstance(parameter.default, bool)}
+    for name in sorted(switches - _flags(switches, training=True).keys()):
+        raise ValueError(
+            f"from_flax: does the argument {name} of {type(module).__name__}.__call__ tell that it trains? Then name it "
+            "train or deterministic, else make it a field"
+        )
+
+
 def _from_nnx(make_module):
+    try:
+        inspect.signature(make_module).bind(rngs=None)
+    except TypeError as error:
+        raise ValueError("from_flax: the function must take `rngs` alone: lambda rngs: Net(..., rngs=rngs)") from error
+
     def make(rngs):
         module = make_module(rngs=rngs)
         if not isinstance(module, nnx.Module):
@@ -96,8 +116,9 @@ def _from_nnx(make_module):
 
 def _flags(names, training, **others):
     """The keywords among `names` that tell a module whether it trains."""
-    flags = {"train": training, "training": training, "deterministic": not training, **others}
-    return {name: value for name, value in flags.items() if name in names}
+    flags = dict.fromkeys(("train", "training", "is_training"), training)
+    flags |= dict.fromkeys(("deterministic", "use_running_average"), not training)
+    return {name: value for name, value in (flags | others).items() if name in names}
 
 
 def _with_dtypes(updated, state):
@@ -110,7 +131,7 @@ def conv_general_dilated(inputs, kernel, strides, padding, **options):
     On CPU it trains many times faster than theirs inside a compiled loop. It has no input dilation, and images only.
     """
     if {*options["lhs_dilation"]} != {1}:
-        raise ValueError("jaxnn.cnn.Conv has no input dilation: use flax.linen.Conv")
+        raise ValueError("jaxnn.cnn: this convolution has no input dilation: use Flax's own, in linen.Conv or nnx.Conv")
     return ops.conv2d(
         inputs,
         kernel,

@@ -151,6 +151,22 @@ class LinenNetWithoutFlag(nn.Module):
         return nn.Dense(3)(images.reshape(len(images), -1) / 255)
 
 
+class LinenNetInTraining(nn.Module):
+    """Two flags by other names; who leaves them out gets inference."""
+
+    @nn.compact
+    def __call__(self, images, is_training=False, use_running_average=True):
+        x = nn.Dense(64)(images.reshape(len(images), -1) / 255)
+        x = nn.BatchNorm(use_running_average=use_running_average, momentum=0.9)(x)
+        return nn.Dense(3)(nn.Dropout(0.5, deterministic=not is_training)(nn.relu(x)))
+
+
+class LinenNetWithSwitch(nn.Module):
+    @nn.compact
+    def __call__(self, images, is_eval=True):
+        return images
+
+
 class NNXNet(nnx.Module):
     """The same as `LinenNet`, made in inference mode; its random streams are its own."""
 
@@ -209,6 +225,7 @@ def by_hand(size):
 MODELS = {
     "linen": cnn.from_flax(LinenNet()),
     "linen_with_field": cnn.from_flax(LinenNetWithField()),
+    "linen_in_training": cnn.from_flax(LinenNetInTraining()),
     "linen_without_flag": cnn.from_flax(LinenNetWithoutFlag()),
     "nnx": cnn.from_flax(NNXNet),
     "nnx_with_rngs": cnn.from_flax(lambda rngs: NNXNetWithRngs(rngs)),
@@ -328,7 +345,10 @@ def test_takes_numpys_arrays_too(x64, dtype):
         (lambda: cnn.from_flax(NNXNet(rngs=nnx.Rngs(0))), r"lambda rngs: Net\(..., rngs=rngs\), not an .*NNXNet'>"),
         (lambda: cnn.from_flax("CNN"), "not an object of <class 'str'>"),
         (lambda: cnn.from_flax(lambda rngs: cnn.CNN()).init(KEY, IMAGES), "must make an NNX module, not a CNN"),
-        (lambda: cnn.Conv(4, (3, 3), input_dilation=2).init(KEY, jnp.ones((1, 8, 8, 1))), "use flax.linen.Conv"),
+        (lambda: cnn.from_flax(lambda r: NNXNet(rngs=r)), "the function must take `rngs` alone"),
+        (lambda: cnn.from_flax(lambda size, rngs: NNXNet(rngs=rngs)), "must take `rngs` alone"),
+        (lambda: cnn.from_flax(LinenNetWithSwitch()), "does the argument is_eval of LinenNetWithSwitch.__call__ tell"),
+        (lambda: cnn.Conv(4, (3, 3), input_dilation=2).init(KEY, jnp.ones((1, 8, 8, 1))), "in linen.Conv or nnx.Conv"),
     ],
 )
 def test_refuses(as_users_see_it, call, message):
