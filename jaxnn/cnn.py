@@ -71,8 +71,8 @@ def _refuse_other_switches(module):
     switches = {name for name, parameter in parameters.items() if isinstance(parameter.default, bool)}
     for name in sorted(switches - _flags(switches, training=True).keys()):
         raise ValueError(
-            f"from_flax: does the argument {name} of {type(module).__name__}.__call__ tell that it trains? Then name it "
-            "train or deterministic, else make it a field"
+            f"from_flax: does the argument {name} of {type(module).__name__}.__call__ tell that it trains? Then name "
+            "it train or deterministic, else make it a field"
         )
 
 
