@@ -68,7 +68,11 @@ def init_train_state(key: PRNGKey, model: Model, optimizer: optax.GradientTransf
 
 
 def restart(train_state: TrainState, optimizer: optax.GradientTransformation) -> TrainState:
-    """The same net at step 0 of another training, with the optimizer's own state; vmap it over nets."""
+    """The same net at step 0 of another training, with the optimizer's own state; vmap it over nets.
+
+    The key stays: the orders and the noise are those of the training before.
+    """
+    _check_one_net("restart", train_state)
     return train_state._replace(step=jnp.zeros_like(train_state.step), opt_state=optimizer.init(train_state.params))
 
 
@@ -107,8 +111,8 @@ def train_steps(
     data: all training examples, on the device; `batch_indices` says which come when.
     loss_fn: `(params, state, batch, key) -> (losses, state)`, one loss per example, and one key per step; or with
         more numbers per example, by their names: `(losses, state, {"accuracy": ...})`.
-    optimizer: any of Optax; those that ask for the loss, the gradient or a function of the params that gives the loss
-        (`optax.lbfgs`, `polyak_sgd`, `contrib.reduce_on_plateau`) get them.
+    optimizer: any of Optax whose update asks for `value`, `grad` or `value_fn` (`optax.lbfgs`, `polyak_sgd`,
+        `contrib.reduce_on_plateau`), the loss, the gradient and the loss as a function of the params, or for no more.
     shuffle: each epoch in an order of its own; a batch of all examples at once is never shuffled.
     micro_batch: a divisor of the batch size. The gradient is then the mean of those of the micro-batches, one after the
         other: the same to rounding, in less memory (on CPU, for convolutions on 512 images, also in half the time); but
@@ -120,6 +124,7 @@ def train_steps(
     and so the other numbers of `loss_fn`; `gradient_norm`, the Euclidean norm of the gradient; `diverged`, whether the
     step was not taken.
     """
+    _check_one_net("train_steps", train_state)
     refuse_rounding("train_steps", *jax.tree.leaves((train_state, data)))
     data = jax.tree.map(jnp.asarray, data)
     sizes = {"num_steps": num_steps, "num_examples": num_examples(data), "batch_size": batch_size}
@@ -237,13 +242,20 @@ def _mean_gradient(gradient_of, params, state, parts, key):
     return gradient, state, jax.tree.map(jnp.mean, metrics)
 
 
+def _check_one_net(function, train_state):
+    shape = jnp.shape(train_state.step)
+    if shape:
+        raise ValueError(f"{function}: these are {shape[0]} nets: vmap it over them, or load one, by its seed")
+
+
 def _check_opt_state(train_state, optimizer):
     """Raises ValueError where the optimizer's state is another's."""
-    given, own = (
-        jax.tree.map(jnp.shape, tree)
-        for tree in (train_state.opt_state, jax.eval_shape(optimizer.init, train_state.params))
-    )
-    if given != own:
+
+    def describe(tree):
+        return jax.tree.structure(tree), [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(tree)]
+
+    own = jax.eval_shape(optimizer.init, train_state.params)
+    if describe(train_state.opt_state) != describe(own):
         raise ValueError(
             "train_steps: the state of the optimizer is not one of this optimizer's: begin its training with "
             "restart(train_state, optimizer)"
@@ -264,10 +276,11 @@ def _check_result(result, state, size):
         )
     others = result[2] if len(result) == 3 else {}
     named = isinstance(others, dict) and not others.keys() & {"loss", "gradient_norm", "diverged"}
-    if not (named and all(jnp.shape(values) == (size,) for values in others.values())):
+    arrays = named and all(isinstance(values, Array | np.ndarray) for values in others.values())
+    if not (arrays and all(values.shape == (size,) for values in others.values())):
         raise ValueError(
-            f"train_steps: the metrics of loss_fn must be one number per example, [{size}], by names other than loss, "
-            f"gradient_norm and diverged, not {kinds(others)}"
+            f"train_steps: the metrics of loss_fn must be arrays, one number per example, [{size}], by names other "
+            f"than loss, gradient_norm and diverged, not {kinds(others)}"
         )
 
 
@@ -304,8 +317,13 @@ class Average(NamedTuple):
 
 
 def init_average(train_state: TrainState) -> Average:
-    """The net as it is."""
-    return Average(train_state.params, train_state.state, jnp.zeros((), jnp.int32))
+    """The net as it is, in float32 at least: a narrower average would lose most of what is added to it."""
+
+    def widen(leaf):
+        return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) if _is_float(leaf) else leaf
+
+    params, state = jax.tree.map(widen, (train_state.params, train_state.state))
+    return Average(params, state, jnp.zeros((), jnp.int32))
 
 
 def update_average(average: Average, train_state: TrainState, *, decay: float) -> Average:
@@ -320,7 +338,7 @@ def update_average(average: Average, train_state: TrainState, *, decay: float) -
     kept = jnp.minimum(decay, (1 + num_updates) / (10 + num_updates))
 
     def mean(old, new):
-        return (kept * old + (1 - kept) * new).astype(new.dtype) if _is_float(new) else new
+        return (kept * old + (1 - kept) * new).astype(old.dtype) if _is_float(new) else new
 
     params = jax.tree.map(mean, average.params, train_state.params)
     return Average(params, jax.tree.map(mean, average.state, train_state.state), num_updates)

@@ -1,5 +1,6 @@
 import functools
 import itertools
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -109,6 +110,16 @@ def test_standardizing_in_float32_loses_no_digits_of_its_inputs(mean, sd):
     standardizer = fit_standardizer(inputs)
     np.testing.assert_allclose(standardizer.mean, inputs.mean(axis=0, dtype=float), rtol=1e-7)
     np.testing.assert_allclose(standardizer.sd, inputs.std(axis=0, dtype=float), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_integers_that_stay_as_they_are_are_not_copied_to_be_checked(dtype):
+    pixels = np.zeros(10**6, dtype)
+    tracemalloc.start()
+    data.refuse_rounding("fit", pixels)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10**5
 
 
 INPUTS = np.arange(12, dtype=np.float32).reshape(6, 2)

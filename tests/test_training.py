@@ -453,6 +453,7 @@ NUM_DEVICES = jax.device_count()
             lambda: refuse_to_train(lambda *_: (LOSSES, {}, {"x": 1.0})),
             r"one number per example, \[6\], .*not {'x': 'float",
         ),
+        (lambda: refuse_to_train(lambda *_: (LOSSES, {}, {"x": [1.0] * 6})), "must be arrays, one number per example"),
         (lambda: refuse_to_train(lambda *_: (LOSSES, {}, LOSSES)), r"one number per example, .*not float32\[6\]"),
         (lambda: refuse_to_train(lambda *_: LOSSES), r"return \(losses, state\): .* float\[6\], .*not float32\[6\]"),
         (lambda: refuse_to_train(lambda *_: jnp.ones((2, 6))), r"not float32\[2, 6\]"),  # two rows are no pair
@@ -587,9 +588,39 @@ def test_restart_is_a_new_training_of_the_same_net():
     assert bitwise_equal(jax.tree.map(lambda leaf: leaf[1], again), expected)
 
 
-def test_an_optimizer_refuses_the_state_of_another():
+@pytest.mark.parametrize(
+    ("given", "own"),
+    [
+        (SGD, ADAM),
+        (training.OPTIMIZERS["momentum"](0.1), optax.adagrad(0.1)),  # the same shapes by other names
+        (ADAM, optax.adabelief(0.01)),
+        (optax.adam(0.01, mu_dtype=jnp.bfloat16), ADAM),  # of another dtype
+    ],
+)
+def test_an_optimizer_refuses_the_state_of_another(given, own):
     with pytest.raises(ValueError, match=r"not one of this optimizer's.* restart\(train_state, optimizer\)"):
-        compiled(loss_fn, ADAM, batch_size=24)(start_at(KEY, SGD), 1)
+        compiled(loss_fn, own, batch_size=24)(start_at(KEY, given), 1)
+
+
+def test_an_optimizer_takes_its_own_state_though_a_number_is_of_python_or_a_leaf_is_a_key():
+    optimizer = optax.chain(optax.add_noise(0.1, 0.5, key=jax.random.key(1)), ADAM)
+    start, train = start_at(KEY, optimizer), compiled(loss_fn, optimizer)
+    noise, (adam, *others) = start.opt_state
+    weak = start._replace(opt_state=(noise, (adam._replace(count=jnp.asarray(0)), *others)))
+    assert weak.opt_state[1][0].count.weak_type
+    assert bitwise_equal(train(weak, 2)[0], train(start, 2)[0])
+
+
+@pytest.mark.parametrize("name", ["train_steps", "restart"])
+def test_several_nets_want_vmap(name):
+    nets = jax.vmap(lambda key: training.init_train_state(key, MODEL, SGD, DATA.inputs))(training.seed_keys(0, 3))
+    call = {
+        "train_steps": lambda net: compiled(loss_fn, SGD)(net, 1),
+        "restart": lambda net: training.restart(net, ADAM),
+    }[name]
+    jax.vmap(call)(nets)
+    with pytest.raises(ValueError, match=f"{name}: these are 3 nets: vmap it over them, or load one, by its seed"):
+        call(nets)
 
 
 def test_make_loss_is_the_loss_written_out():
@@ -613,3 +644,14 @@ def test_the_moving_average_by_hand(x64):
     np.testing.assert_allclose(average.params["weight"], expected, rtol=1e-6)
     np.testing.assert_allclose(average.state["mean"], state, rtol=1e-6)
     assert (average.state["count"], average.num_updates) == (39, 39)
+
+
+def test_the_moving_average_of_narrow_floats_is_kept_in_float32():
+    """In bfloat16, 0.999 of 1 and 0.001 of 2 make 1."""
+    net = start_at(KEY, ADAM)._replace(params=jnp.ones(3, jnp.bfloat16), state=jnp.ones(3, jnp.float16))
+    average = training.init_average(net)._replace(num_updates=jnp.array(10**6))
+    net = net._replace(params=2 * net.params, state=2 * net.state)
+    average = training.update_average(average, net, decay=0.999)
+    for leaf in (average.params, average.state):
+        assert leaf.dtype == jnp.float32
+        np.testing.assert_allclose(leaf, 1.001, rtol=1e-5)
