@@ -1,4 +1,8 @@
-"""One file, one experiment. `load` brings back the nets of a run, `newest` finds the latest run of an experiment."""
+"""One file, one experiment. `load` brings back the nets of a run, `newest` finds the latest run of an experiment.
+
+At the end of a run the learning rate has fallen to nearly nothing, so a finished net is trained on with an optimizer of
+its own, from `training.restart(net, optax.adam(1e-4))`; the run's own is for an unfinished one.
+"""
 
 import dataclasses
 import importlib
@@ -8,7 +12,10 @@ from typing import Any, NamedTuple
 
 
 class Loaded(NamedTuple):
-    """What a run has learned, ready to be used or to be trained on: `train_steps(nets, data, loss_fn, optimizer, ...)`.
+    """What a run has learned, ready to be used or to be trained on: `train_steps(net, data, loss_fn, optimizer, ...)`.
+
+    That is for one net, loaded with `seed=`, else under `jax.vmap` or `jax.lax.map`; of an `EarlyStopping`, for its
+    `.train_state`.
 
     nets: the train state of all its nets, seeds along the first axis, or of one; where they stop early, their
         `EarlyStopping`, whose params and state are the best that each has had.
@@ -34,14 +41,17 @@ def load(directory: str | os.PathLike, training: str = "nets", *, seed: int | No
     optimizer and nets. Where a run has recorded the `class_names` and `num_train` of its data, the function is given
     `num_classes` too, and `config` has that `num_train`.
 
-    Raises BadUsageError where the folder is no such run, or its checkpoint cannot be read.
+    Raises BadUsageError where the folder is no such run, its config.json has been edited, or its checkpoint cannot be
+    read.
     """
     import jax  # here, for they are slow, and `--list` should answer at once
 
     from jaxnn.lab import checkpoint, config, environment
+    from jaxnn.lab.run import Run
 
     directory = Path(directory)
-    name = config.read_settings(directory / "config.json").get("experiment")
+    given = config.read_settings(directory / "config.json")
+    name = given.get("experiment")
     names = [path.stem for path in Path(__file__).parent.glob("[!_]*.py")]
     module: Any = importlib.import_module(f"experiments.{name}") if name in names else None
     if not hasattr(module, "make_nets"):
@@ -52,6 +62,7 @@ def load(directory: str | os.PathLike, training: str = "nets", *, seed: int | No
     if training not in found:
         there = f"name one of its trainings: {', '.join(found)}" if found else "it has no checkpoint yet"
         raise config.BadUsageError(f"{directory} has no checkpoint of {training}: {there}")
+    Run(directory, settings=given).check_settings()
     recorded = environment.read(directory)
     class_names, sizes = tuple(recorded.get("class_names", ())), {}
     try:
@@ -72,6 +83,28 @@ def load(directory: str | os.PathLike, training: str = "nets", *, seed: int | No
             raise config.BadUsageError(f"{directory} has nets of the seeds {settings.seed} ... {last}, not {seed}")
         nets = jax.tree.map(lambda leaf: leaf[seed - settings.seed], nets)
     return Loaded(settings, model, loss_fn, optimizer, nets, class_names)
+
+
+def load_net(directory: str | os.PathLike, experiment: str, *, seed: int | None = None) -> Loaded:
+    """What `load` gives, of one net, of `seed` or the first, trained to the end (`config.num_steps`).
+
+    experiment: whose run it must be.
+
+    Raises BadUsageError, too, where it is a run of another, or the net has taken fewer steps.
+    """
+    from jaxnn.lab import config
+
+    given = config.read_settings(Path(directory) / "config.json")
+    if given.get("experiment") != experiment:
+        raise config.BadUsageError(f"{directory} is no run of {experiment}")
+    seed = given.get("seed", 0) if seed is None else seed
+    loaded = load(directory, seed=seed)
+    if loaded.nets.step < loaded.config.num_steps:
+        raise config.BadUsageError(
+            f"{directory}: the net of seed {seed} has taken {loaded.nets.step} of {loaded.config.num_steps} steps: it "
+            "has diverged, or the run has not finished"
+        )
+    return loaded
 
 
 def newest(name: str, **settings: Any) -> Path:

@@ -68,27 +68,29 @@ def read_back(run: Run, images) -> np.ndarray:
         paths = run.directory / "model.bin", f"{folder}/images.npy", f"{folder}/logits.npy"
         done = subprocess.run([sys.executable, "-c", READ_BACK, *paths], capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RunFailedError(f"model.bin cannot be read back: {done.stderr.strip().splitlines()[-1]}")
+            reason = done.stderr.strip().splitlines() or [f"its reader ended with {done.returncode}"]
+            raise RunFailedError(f"model.bin cannot be read back: {reason[-1]}")
         return np.load(f"{folder}/logits.npy")
 
 
 def main(config: Config, run: Run) -> dict:
     """Writes both files, reads them back, compares, and draws what was read."""
     folder = config.run or experiments.newest("mnist_cnn")
-    loaded = experiments.load(folder, seed=config.seed)
-    if config.seed is None:
-        loaded = loaded._replace(nets=jax.tree.map(lambda leaf: leaf[0], loaded.nets))
+    loaded = experiments.load_net(folder, "mnist_cnn", seed=config.seed)
     data, class_names, _ = datasets.load_images(loaded.config.dataset, config.data_dir)
     images, labels = (leaf[:1000] for leaf in data.validation)
     infer = write(run, loaded)
     logits, arrays = read_back(run, images), safetensors.numpy.load_file(run.directory / "weights.safetensors")
+    difference = np.abs(logits - infer(images)).max()
+    if not difference <= 1e-4:
+        raise RunFailedError(f"model.bin gives other logits than the net: they differ by up to {difference}")
     probs = np.asarray(jax.nn.softmax(logits))
     run.save_figure("read_back", diagrams.classified(images, labels, probs, class_names, worst=False))
     return {
         "run": str(folder),
         "net": loaded.config.seed if config.seed is None else config.seed,
         "num_images": len(images),
-        "largest_difference": np.abs(logits - infer(images)).max(),
+        "largest_difference": difference,
         "accuracy": np.mean(logits.argmax(axis=1) == labels),
         "num_weights": sum(array.size for array in arrays.values()),
         "weights_bytes": (run.directory / "weights.safetensors").stat().st_size,

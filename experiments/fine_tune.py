@@ -92,8 +92,7 @@ def train_and_test(config: Config, way: str, size: int, model, learned, data):
 def main(config: Config, run: Run) -> dict:
     """Trains and tests the nets of each way on each number of images, and compares them seed by seed."""
     folder = config.run or experiments.newest("mnist_cnn", dataset="mnist")
-    settings, _, _, _, nets, _ = experiments.load(folder)
-    learned = jax.tree.map(lambda leaf: leaf[0], nets)  # of the first seed
+    settings, _, _, _, learned, _ = experiments.load_net(folder, "mnist_cnn")
     data, class_names, sha256 = datasets.load_images(config.dataset, config.data_dir)
     run.record(data_sha256=sha256, class_names=class_names)
     if max(config.num_examples) > len(data.train.targets) or min(config.num_examples) < 25:

@@ -130,8 +130,8 @@ class Run:
         changed = [name.replace("_", " ") for name in facts if known.get(name, facts[name]) != facts[name]]
         if changed:
             raise BadUsageError(
-                f"{self.directory} cannot go on, for its data have changed ({', '.join(changed)}): put the old ones "
-                "back, or begin a new run"
+                f"{self.directory} cannot go on, for facts that it has recorded have changed ({', '.join(changed)}): "
+                "put back what they come from, or begin a new run"
             )
         write_json(path, (read_json(path) or {}) | facts)
 
@@ -199,14 +199,15 @@ class Run:
                 saved = checkpoint.read_notes(path).get("settings", {})
             except checkpoint.CheckpointError:  # whoever restores it says so
                 continue
-            edited = [f"{name} {self._settings[name]} (was {saved.get(name)})" for name in self._differing(saved)]
+            edited = [f"{name} {self._settings.get(name)} (was {saved.get(name)})" for name in self._differing(saved)]
             if edited:
                 config = self.directory / "config.json"
                 raise BadUsageError(f"{config} has been edited: {', '.join(edited)}; put it back, or begin a new run")
 
     def _differing(self, saved: dict[str, Any]) -> list[str]:
         """The settings that are not what they were; where the data lie is none of the nets' business."""
-        return sorted(name for name in self._settings if name != "data_dir" and saved.get(name) != self._settings[name])
+        names = (self._settings.keys() | saved.keys()) - {"data_dir"}
+        return sorted(name for name in names if saved.get(name) != self._settings.get(name))
 
     def _checkpoints(self, name: str | None = None) -> list[tuple[int, Path]]:
         """Of one training, or of all, by their steps; any other file in the folder is the user's own."""

@@ -135,7 +135,7 @@ def test_a_run_goes_on_with_the_same_data_only(call, tmp_path):
     (folder / "summary.json").unlink()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     done = call("--resume", folder, main=functools.partial(main, names=("a", "c")))
-    expected = f"{folder} cannot go on, for its data have changed (class names): put the old ones back, or begin a new"
+    expected = f"{folder} cannot go on, for facts that it has recorded have changed (class names): put back what they"
     assert (done.code, expected in done.err) == (2, True)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert call("--resume", folder, main=main).code == 0

@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from jaxnn.lab import datasets
+from jaxnn.lab import checkpoint, datasets
 from jaxnn.lab.run import Run
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +117,20 @@ def toy_run_for_all(toy_run, tmp_path_factory):
 def three_nets(toy_run_for_all):
     """A toy run of mnist_cnn with the seeds 3, 4 and 5."""
     return toy_run_for_all("three_nets", "mnist_cnn", "--num-seeds", 3, "--channels", 8, 16, "--hidden-size", 64)
+
+
+@pytest.fixture
+def write_run():
+    """A function: writes a run of mnist_cnn, as one with these settings would have left it; its folder."""
+
+    def write(folder, nets, settings):
+        path = folder / "checkpoints" / "nets-00000080.safetensors"
+        path.parent.mkdir(parents=True)
+        checkpoint.save(path, nets, notes={"settings": settings})
+        (folder / "config.json").write_text(json.dumps(settings))
+        return folder
+
+    return write
 
 
 @pytest.fixture(scope="session")

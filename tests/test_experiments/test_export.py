@@ -3,6 +3,8 @@ import pytest
 import safetensors.numpy
 
 import experiments
+from experiments import export
+from jaxnn.lab.run import Run, RunFailedError
 
 
 @pytest.fixture(scope="module")
@@ -24,3 +26,17 @@ def test_the_weights_have_their_names(toy, three_nets):
     np.testing.assert_array_equal(
         weights["batch_stats.BatchNorm_1.var"], net.state["batch_stats"]["BatchNorm_1"]["var"]
     )
+
+
+def test_a_file_that_computes_something_else_is_refused(three_nets, tmp_path, monkeypatch):
+    read_back = export.read_back
+    monkeypatch.setattr(export, "read_back", lambda *arguments: read_back(*arguments) + 2e-4)
+    with pytest.raises(RunFailedError, match=r"other logits than the net: they differ by up to 0\.0002"):
+        export.main(export.Config(run=three_nets.folder), Run(tmp_path))
+
+
+@pytest.mark.parametrize(("program", "message"), [("exit(3)", "its reader ended with 3"), ("exit('a\\nb')", "b$")])
+def test_a_reader_that_fails_is_told(tmp_path, monkeypatch, program, message):
+    monkeypatch.setattr(export, "READ_BACK", program)
+    with pytest.raises(RunFailedError, match=f"model.bin cannot be read back: {message}"):
+        export.read_back(Run(tmp_path), np.zeros((1, 28, 28, 1), np.uint8))

@@ -1,6 +1,3 @@
-import json
-import shutil
-
 import jax
 import numpy as np
 import pytest
@@ -8,7 +5,7 @@ import pytest
 import experiments
 from experiments import feature_maps
 from jaxnn import metrics
-from jaxnn.lab import checkpoint, datasets
+from jaxnn.lab import datasets
 from jaxnn.lab.config import BadUsageError
 
 
@@ -24,25 +21,21 @@ def test_looks_into_the_first_net_of_a_run(three_nets):
     assert metrics.accuracy(logits, labels) == pytest.approx(accuracies[80, 3], abs=0.003)
 
 
-def test_looks_into_the_first_net_that_has_not_diverged(three_nets, tmp_path):
+def test_looks_into_the_first_net_that_has_not_diverged(three_nets, write_run, tmp_path):
     nets = experiments.load(three_nets.folder).nets
-    (tmp_path / "checkpoints").mkdir()
-    shutil.copy(three_nets.folder / "config.json", tmp_path)
     diverged = nets._replace(step=np.array([7, 80, 80], np.int32))
-    checkpoint.save(tmp_path / "checkpoints" / "nets-00000080.safetensors", diverged)
-    _, variables = feature_maps.load_net(tmp_path)
+    _, variables = feature_maps.load_net(write_run(tmp_path, diverged, three_nets.config))
     jax.tree.map(lambda one, all: np.testing.assert_array_equal(one, all[1]), variables["params"], nets.params)
 
 
-def test_refuses_runs_of_something_else(three_nets, tmp_path):
+def test_refuses_runs_of_something_else(three_nets, write_run, tmp_path):
     with pytest.raises(BadUsageError, match=r"^--run: cannot read the settings of a run"):
         feature_maps.load_net(tmp_path)
-    shutil.copytree(three_nets.folder, tmp_path / "clothes")
-    settings = three_nets.config | {"dataset": "fashion_mnist"}
-    (tmp_path / "clothes" / "config.json").write_text(json.dumps(settings))
+    nets = experiments.load(three_nets.folder).nets
+    clothes = write_run(tmp_path / "clothes", nets, three_nets.config | {"dataset": "fashion_mnist"})
     with pytest.raises(BadUsageError, match=r"^--run: .* is no run of mnist_cnn on mnist"):
-        feature_maps.load_net(tmp_path / "clothes")
-    for path in (tmp_path / "clothes" / "checkpoints").iterdir():
+        feature_maps.load_net(clothes)
+    for path in (clothes / "checkpoints").iterdir():
         path.write_bytes(b"no checkpoint")
     with pytest.raises(BadUsageError, match=r"^--run: .* is no readable checkpoint"):
-        feature_maps.load_net(tmp_path / "clothes")
+        feature_maps.load_net(clothes)

@@ -1,5 +1,7 @@
+import contextlib
 import dataclasses
 import functools
+import re
 import shutil
 
 import jax
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from experiments import load, mnist_cnn
+from experiments import load, load_net, mnist_cnn
 from jaxnn import training
 from jaxnn.lab import datasets
 from jaxnn.lab.config import BadUsageError
@@ -79,6 +81,37 @@ def test_what_cannot_be_loaded_is_said(three_nets, tmp_path):
     shutil.copy(three_nets.folder / "config.json", tmp_path)
     with pytest.raises(BadUsageError, match="no checkpoint of nets: it has no checkpoint yet"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda text: text.replace('"seed": 3', '"seed": 4'), r"edited: seed 4 \(was 3\); put it back"),
+        (lambda text: re.sub(r'"seed": 3,?', "", text), r"edited: seed None \(was 3\); put it back"),
+        (lambda text: text.replace('"data_dir": null', '"data_dir": "/elsewhere"'), None),
+    ],
+)
+def test_settings_that_are_not_those_of_the_checkpoint_are_refused(three_nets, tmp_path, edit, message):
+    edited = shutil.copytree(three_nets.folder, tmp_path / "edited")
+    path = edited / "config.json"
+    content = edit(path.read_text())
+    assert content != path.read_text()
+    path.write_text(re.sub(r",\s*}", "}", content))
+    with pytest.raises(BadUsageError, match=message) if message else contextlib.nullcontext():
+        load(edited)
+
+
+def test_one_net_is_loaded_from_a_run_of_the_experiment_that_trained_it_to_the_end(three_nets, write_run, tmp_path):
+    for seed, same in ((None, 3), (5, 5)):
+        nets = (load_net(three_nets.folder, "mnist_cnn", seed=seed).nets, load(three_nets.folder, seed=same).nets)
+        jax.tree.map(np.testing.assert_array_equal, *(net.params for net in nets))
+    with pytest.raises(BadUsageError, match="run is no run of mnist_mlp"):
+        load_net(three_nets.folder, "mnist_mlp")
+    diverged = load(three_nets.folder).nets._replace(step=np.array([80, 7, 80], np.int32))
+    write_run(tmp_path, diverged, three_nets.config)
+    assert load_net(tmp_path, "mnist_cnn").nets.step == 80
+    with pytest.raises(BadUsageError, match="the net of seed 4 has taken 7 of 80 steps: it has diverged"):
+        load_net(tmp_path, "mnist_cnn", seed=4)
 
 
 def test_trains_on_pictures_in_folders(net_of_pictures, pictures, resumes_bit_for_bit):

@@ -1,6 +1,5 @@
 import json
 import os
-import shutil
 from pathlib import Path
 
 import jax
@@ -10,7 +9,7 @@ import pytest
 
 import experiments
 from experiments import predict
-from jaxnn.lab import checkpoint, datasets, images
+from jaxnn.lab import datasets, images
 from jaxnn.lab.config import BadUsageError
 
 ROOT = Path(__file__).parents[2]
@@ -31,13 +30,10 @@ def test_reads_digits_of_all_kinds(toy_run, three_nets):
     np.testing.assert_allclose(probabilities[0], jax.nn.softmax(logits[:, 0]).mean(axis=0), rtol=1e-3)
 
 
-def test_leaves_out_nets_that_diverged(three_nets, tmp_path):
+def test_leaves_out_nets_that_diverged(three_nets, write_run, tmp_path):
     nets = experiments.load(three_nets.folder).nets
-    (tmp_path / "checkpoints").mkdir()
-    shutil.copy(three_nets.folder / "config.json", tmp_path)
     diverged = nets._replace(step=np.array([80, 7, 80], np.int32))
-    checkpoint.save(tmp_path / "checkpoints" / "nets-00000080.safetensors", diverged)
-    left = predict.load_nets(tmp_path).nets
+    left = predict.load_nets(write_run(tmp_path, diverged, three_nets.config)).nets
     jax.tree.map(lambda one, all: np.testing.assert_array_equal(one, all[::2]), left.params, nets.params)
 
 
@@ -93,9 +89,9 @@ def test_refuses_to_read_digits_with_nets_of_pictures(net_of_pictures):
         predict.main(predict.Config(run=net_of_pictures.folder), Run())
 
 
-def test_refuses_nets_that_read_no_digits(three_nets, tmp_path):
-    folder = shutil.copytree(three_nets.folder, tmp_path / "clothes")
-    write_settings(folder, **three_nets.config | {"dataset": "fashion_mnist"})
+def test_refuses_nets_that_read_no_digits(three_nets, write_run, tmp_path):
+    nets = experiments.load(three_nets.folder).nets
+    folder = write_run(tmp_path, nets, three_nets.config | {"dataset": "fashion_mnist"})
     with pytest.raises(BadUsageError, match="is a run on fashion_mnist, so its nets cannot read digits"):
         predict.load_nets(folder)
 
