@@ -46,11 +46,10 @@ def refuse_rounding(function: str, *arrays: ArrayLike):
             raise ValueError(
                 f"{function}: float64 would be rounded to float32: switch on jax_enable_x64, or give float32 yourself"
             )
-        is_integer = isinstance(array, np.ndarray | np.integer) and array.dtype.kind in "iu"
-        kept = jax.dtypes.canonicalize_dtype(array.dtype) if is_integer else None
-        if is_integer and kept != array.dtype:
-            wrong = np.extract(array.astype(kept) != array, array)
-            if wrong.size:
+        if isinstance(array, np.ndarray | np.integer) and array.dtype.kind in "iu":
+            kept = jax.dtypes.canonicalize_dtype(array.dtype)
+            wrong = [] if kept == array.dtype else np.extract(array.astype(kept) != array, array)
+            if len(wrong):
                 raise ValueError(
                     f"{function}: {wrong[0]} does not fit into {kept}: switch on jax_enable_x64, or give smaller "
                     "numbers"

@@ -6,6 +6,7 @@ runs no code of the file's.
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ class CheckpointError(Exception):
     """The file holds no checkpoint, a damaged one, or one of another structure."""
 
 
-def save(path: Path, tree: PyTree, *, notes: dict[str, Any] | None = None):
+def save(path: str | os.PathLike, tree: PyTree, *, notes: dict[str, Any] | None = None):
     """Writes the arrays of `tree`, random keys among them: after a crash the file is there as a whole or not at all.
 
     notes: whatever JSON can hold; `load` gives it back.
@@ -34,10 +35,10 @@ def save(path: Path, tree: PyTree, *, notes: dict[str, Any] | None = None):
     generators = {name: str(jax.random.key_impl(leaf)) for name, leaf in _named(tree).items() if _is_key(leaf)}
     header = json.dumps({"leaves": _describe(tree), "keys": generators, "notes": notes or {}})
     metadata = {"header": header, "sha256": _digest(header, arrays)}
-    write_whole(path, safetensors.numpy.save(arrays, metadata))
+    write_whole(Path(path), safetensors.numpy.save(arrays, metadata))
 
 
-def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
+def load(path: str | os.PathLike, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
     """The tree that was saved and its notes; of `like`, arrays or their shapes, only the structure counts.
 
     Raises CheckpointError where a leaf has another place, shape or dtype than in `like`, or another content than when
@@ -59,12 +60,12 @@ def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
     return jax.tree.unflatten(jax.tree.structure(like), leaves), content["notes"]
 
 
-def read_notes(path: Path) -> dict[str, Any]:
+def read_notes(path: str | os.PathLike) -> dict[str, Any]:
     """The notes alone, whatever the tree. Raises CheckpointError where the file is damaged."""
     return _read(path)[0]["notes"]
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
     """The header and the arrays."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:

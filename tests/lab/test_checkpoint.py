@@ -56,6 +56,13 @@ def test_trees_of_any_kind(tmp_path, tree):
     assert (jax.tree.structure(again), content(again), notes) == (jax.tree.structure(tree), content(tree), {})
 
 
+def test_a_path_may_be_words(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checkpoint.save("best.safetensors", np.ones(3), notes={"place": 3})
+    np.testing.assert_array_equal(checkpoint.load("best.safetensors", np.ones(3))[0], 1)
+    assert checkpoint.read_notes("best.safetensors") == {"place": 3}
+
+
 def test_a_train_state_comes_back_where_only_shapes_are_known(tmp_path):
     def make_net():
         return training.init_train_state(jax.random.key(0), models.mlp([4], 2), optax.adam(0.1), jnp.ones((1, 3)))
