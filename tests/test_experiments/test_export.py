@@ -4,6 +4,7 @@ import safetensors.numpy
 
 import experiments
 from experiments import export
+from jaxnn.lab.config import BadUsageError
 from jaxnn.lab.run import Run, RunFailedError
 
 
@@ -40,3 +41,9 @@ def test_a_reader_that_fails_is_told(tmp_path, monkeypatch, program, message):
     monkeypatch.setattr(export, "READ_BACK", program)
     with pytest.raises(RunFailedError, match=f"model.bin cannot be read back: {message}"):
         export.read_back(Run(tmp_path), np.zeros((1, 28, 28, 1), np.uint8))
+
+
+def test_refuses_a_run_of_another_experiment(tmp_path):
+    (tmp_path / "config.json").write_text('{"experiment": "mnist_mlp"}')
+    with pytest.raises(BadUsageError, match=f"{tmp_path} is no run of mnist_cnn"):
+        export.main(export.Config(run=tmp_path), Run(tmp_path))

@@ -7,6 +7,8 @@ import pytest
 import experiments
 from experiments import fine_tune
 from jaxnn import cnn, training
+from jaxnn.lab.config import BadUsageError
+from jaxnn.lab.run import Run
 from jaxnn.types import Batch
 
 
@@ -46,3 +48,9 @@ def test_a_frozen_body_stays_as_it_was(three_nets):
         same = jax.tree.map(lambda a, b: bool((a == b).all()), end.params[name], net.params[name])
         assert jax.tree.all(same) == (name != "Dense_1")
     jax.tree.map(np.testing.assert_array_equal, end.state, learned.state)
+
+
+def test_refuses_a_run_of_another_experiment(tmp_path):
+    (tmp_path / "config.json").write_text('{"experiment": "mnist_mlp"}')
+    with pytest.raises(BadUsageError, match=f"{tmp_path} is no run of mnist_cnn"):
+        fine_tune.main(fine_tune.Config(run=tmp_path), Run(tmp_path))
