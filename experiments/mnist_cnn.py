@@ -11,6 +11,7 @@ Time:   50 s
 """
 
 import dataclasses
+import functools
 from typing import Annotated, Literal
 
 import jax
@@ -75,42 +76,40 @@ def make_loss(config: Config, model):
         images = augment.random_shift(batch.inputs, shift_key, max_pixels=config.max_shift)
         logits, state = model.apply(params, state, images, noise_key)
         targets = optax.smooth_labels(jax.nn.one_hot(batch.targets, logits.shape[-1]), config.label_smoothing)
-        return losses.softmax_cross_entropy(logits, targets) + config.l2 * losses.l2_penalty(params), state
+        penalty = config.l2 * losses.l2_penalty(params) if config.l2 else 0.0  # its sum is not free
+        return losses.softmax_cross_entropy(logits, targets) + penalty, state
 
     return loss_fn
 
 
 def train(config: Config, run: Run, data: datasets.Splits, num_classes: int = 10):
-    """The model and the trained nets: all seeds in one program, one after the other, which is fastest on a CPU."""
+    """The model and the trained nets: each on a device of its own, or if it is the only one, large batches on all."""
     model, loss_fn, optimizer, nets = make_nets(config, num_classes)
-    mesh = training.batch_mesh(config.batch_size)
+    mesh = training.batch_mesh(config.batch_size) if config.num_seeds == 1 else None
 
     @jax.jit(static_argnames="num_steps")
-    def train_nets(nets, examples, num_steps):
+    def train_net(net, examples, num_steps):
         sizes = {"batch_size": config.batch_size, "num_steps": num_steps}
-        return lax.map(lambda net: training.train_steps(net, examples, loss_fn, optimizer, **sizes, mesh=mesh), nets)
+        return training.train_steps(net, examples, loss_fn, optimizer, **sizes, mesh=mesh)
 
-    examples, validation = training.replicate((data.train, data.validation), mesh)
     chunks = run.chunks(nets, config.num_steps, every=config.eval_every, per_step=config.num_seeds)
     for step, num_steps in chunks:
-        chunks.state, steps = train_nets(training.replicate(chunks.state, mesh), examples, num_steps)
+        train_chunk = functools.partial(train_net, num_steps=num_steps)
+        chunks.state, steps = training.map_nets(train_chunk, chunks.state, data.train, mesh=mesh)
         finite = chunks.state.step == step  # a net that has diverged stays behind
         if not finite.any():
             raise RunFailedError(f"all nets diverged before step {step}: give a lower --learning-rate")
-        accuracies = metrics.accuracies(predict(model, chunks.state, validation.inputs), validation.targets)
+        logits = training.map_nets(functools.partial(predict, model), chunks.state, data.validation.inputs)
+        accuracies = metrics.accuracies(logits, data.validation.targets)
         columns = {"train_loss": steps["loss"].mean(axis=1), "validation_accuracy": accuracies}
         run.log_seeds(config.seed, step=step, **{name: jnp.where(finite, c, jnp.nan) for name, c in columns.items()})
     return model, chunks.state
 
 
 @jax.jit(static_argnames="model")
-def predict(model, nets, images):
-    """The logits [nets, images, classes] of every net for every image."""
-
-    def logits(net):
-        return training.map_batches(lambda x: model.apply(net.params, net.state, x)[0], images, batch_size=250)
-
-    return lax.map(logits, nets)
+def predict(model, net, images):
+    """The logits [images, classes] of a net."""
+    return training.map_batches(lambda x: model.apply(net.params, net.state, x)[0], images, batch_size=250)
 
 
 def draw(run: Run, test, probs, class_names):
@@ -128,13 +127,13 @@ def draw(run: Run, test, probs, class_names):
 def main(config: Config, run: Run) -> dict:
     """Trains the nets, then evaluates them on the test images, once."""
     data, class_names, sha256 = datasets.load_images(config.dataset, config.data_dir, num_train=config.num_train)
-    config = dataclasses.replace(config, num_train=len(data.train.targets))
+    data, config = jax.device_put(data), dataclasses.replace(config, num_train=len(data.train.targets))
     if not config.num_steps:
         raise BadUsageError(f"--batch-size {config.batch_size}: there are only {config.num_train} images to train on")
     run.record(data_sha256=sha256, class_names=class_names, num_train=config.num_train)
     model, nets = train(config, run, data, len(class_names))
     finished = np.asarray(nets.step == config.num_steps)
-    logits = np.asarray(predict(model, nets, data.test.inputs))[finished]
+    logits = training.map_nets(functools.partial(predict, model), nets, data.test.inputs)[finished]
     draw(run, data.test, np.asarray(jax.nn.softmax(logits)), class_names)
     return {
         **mean_and_sd("test_accuracy", metrics.accuracies(logits, data.test.targets)),

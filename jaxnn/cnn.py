@@ -11,7 +11,7 @@ from flax import linen as nn
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, Num
 
-from jaxnn import ops
+from jaxnn import layers, ops
 from jaxnn.models import Model
 
 
@@ -147,6 +147,24 @@ Conv = functools.partial(nn.Conv, conv_general_dilated=conv_general_dilated)
 """`nn.Conv` for images, with the convolution of `jaxnn.ops`."""
 
 
+class BatchNorm(nn.Module):
+    """`layers.batch_norm`, with the variables of `nn.BatchNorm`; on CPU its training is several times as fast."""
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "*batch features"], *, train: bool) -> Float[Array, "*batch features"]:
+        """The normalised inputs."""
+        init_params, init_state = layers.init_batch_norm(inputs.shape[-1], dtype=inputs.dtype)
+        params = {name: self.param(name, lambda _, value=value: value) for name, value in init_params.items()}
+        state = {
+            name: self.variable("batch_stats", name, lambda value=value: value) for name, value in init_state.items()
+        }
+        given = {name: variable.value for name, variable in state.items()}
+        outputs, new = layers.batch_norm(params, given, inputs, training=train)
+        for name, variable in state.items() if train else ():
+            variable.value = new[name]
+        return outputs
+
+
 class CNN(nn.Module):
     """Convolution blocks, then dense layers (deck, page 19).
 
@@ -181,7 +199,7 @@ class CNN(nn.Module):
         def normalise(x):
             if not self.batch_norm:
                 return x
-            return nn.BatchNorm(use_running_average=not train, momentum=0.9, use_fast_variance=False)(x)
+            return BatchNorm()(x, train=train)
 
         x = jnp.asarray(images) / 255
         if x.ndim != 4:

@@ -1,5 +1,6 @@
 """Layers: `init_<layer>` draws the parameters, `<layer>` applies them."""
 
+import functools
 import math
 
 import jax
@@ -81,16 +82,39 @@ def batch_norm(
     were and 1 - `momentum` of them; else they are the running ones.
     """
     _check_batch_norm(params, inputs, training, momentum, eps)
+    mean_of, spread = _by_feature(inputs)
     if training:
-        axes = tuple(range(inputs.ndim - 1))
-        mean, var = inputs.mean(axes), inputs.var(axes)
+        mean = mean_of(inputs)
+        centred = inputs + spread(-mean)
+        var = mean_of(centred**2)
         state = {
             "mean": momentum * state["mean"] + (1 - momentum) * mean,
             "var": momentum * state["var"] + (1 - momentum) * var,
         }
     else:
-        mean, var = state["mean"], state["var"]
-    return params["scale"] * (inputs - mean) * jax.lax.rsqrt(var + eps) + params["bias"], state
+        centred, var = inputs - state["mean"], state["var"]
+    return centred * spread(params["scale"] * jax.lax.rsqrt(var + eps)) + spread(params["bias"]), state
+
+
+def _by_feature(inputs):
+    """Two functions: the mean of each feature of values like `inputs`; a value for each feature, at all its places.
+
+    Many values are summed by a product with ones: on CPU that, and its gradient, is several times as fast as a sum.
+    """
+    num_values = inputs.size // inputs.shape[-1]
+    if num_values < 4096:
+        return lambda values: values.mean(axis=tuple(range(inputs.ndim - 1))), lambda features: features
+    ones = jnp.ones(num_values, inputs.dtype)
+    sums = jnp.promote_types(inputs.dtype, jnp.float32)
+    product = functools.partial(jnp.dot, precision=jax.lax.Precision.HIGHEST, preferred_element_type=sums)
+
+    def mean_of(values):
+        return (product(ones, values.reshape(num_values, -1)) / num_values).astype(inputs.dtype)
+
+    def spread(features):
+        return product(ones[:, None], features[None]).astype(inputs.dtype).reshape(inputs.shape)
+
+    return mean_of, spread
 
 
 def _check_batch_norm(params, inputs, training, momentum, eps):

@@ -8,6 +8,8 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end at a flag that they do not know
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
+
 import jax
 import jaxtyping
 import pytest

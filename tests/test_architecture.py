@@ -18,7 +18,7 @@ ALLOWED = {  # room: the rooms that it may import
     "ops": set(),
     "layers": {"types"},
     "models": {"layers", "types"},
-    "cnn": {"models", "ops"},
+    "cnn": {"layers", "models", "ops"},
     "losses": {"types"},
     "metrics": {"data"},
     "data": {"types"},

@@ -1,5 +1,6 @@
 """What a run runs on: versions, device, flags; and where its compiled programs are kept."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import logging
@@ -33,6 +34,13 @@ def use_compilation_cache():
     if jax.config.jax_compilation_cache_dir is None:  # pyrefly: ignore[missing-attribute]
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # there are many small ones
+
+
+def use_all_cores():
+    """On CPU, JAX is given a device for each core, unless JAX_NUM_CPU_DEVICES says how many."""
+    with contextlib.suppress(RuntimeError):  # it computes already
+        if "JAX_NUM_CPU_DEVICES" not in os.environ:
+            jax.config.update("jax_num_cpu_devices", _num_cores())
 
 
 def describe() -> dict[str, Any]:

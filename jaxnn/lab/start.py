@@ -101,6 +101,7 @@ def _execute(run: Run, settings: dict[str, Any], main: Callable[[Run], dict[str,
     if not (directory / "config.json").exists():  # a resumed run keeps its settings
         write_json(directory / "config.json", settings)
     environment.use_compilation_cache()
+    environment.use_all_cores()
     device = environment.device()
     write_json(directory / "environment.json", environment.describe() | _earlier(directory))
     log.info("%s on %s, results in %s", settings["experiment"], device, directory)
