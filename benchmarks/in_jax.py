@@ -22,44 +22,44 @@ from jaxnn.types import Batch
 STEPS = 20
 
 
-class StepNet(nn.Module):
-    """C3-32 SAME, avg pool, C3-64, avg pool, D256, D10."""
+class Features(nn.Module):
+    """C3-32 SAME, avg pool, C3-64, avg pool."""
 
     conv: type = cnn.Conv
     pool: object = ops.avg_pool
 
     @nn.compact
-    def __call__(self, x, *, train):
-        """The logits."""
+    def __call__(self, x):
+        """A row of numbers for each image."""
         for channels in (32, 64):
             x = self.pool(nn.relu(self.conv(channels, (3, 3))(x)))
-        return nn.Dense(10)(nn.relu(nn.Dense(256)(x.reshape(x.shape[0], -1))))
+        return x.reshape(len(x), -1)
+
+
+class Head(nn.Module):
+    """D256, D10."""
+
+    @nn.compact
+    def __call__(self, x):
+        """The logits."""
+        return nn.Dense(10)(nn.relu(nn.Dense(256)(x)))
 
 
 class EpochNet(nn.Module):
     """C5-24 VALID, max pool, ReLU, C3-32 VALID, max pool, ReLU, D256, ReLU, D10."""
 
     @nn.compact
-    def __call__(self, x, *, train):
+    def __call__(self, x):
         """The logits."""
         for channels, size in ((24, 5), (32, 3)):
             x = nn.relu(ops.max_pool(cnn.Conv(channels, (size, size), padding="VALID")(x)))
         return nn.Dense(10)(nn.relu(nn.Dense(256)(x.reshape(x.shape[0], -1))))
 
 
-def make_loss(model):
-    """Softmax cross-entropy."""
-
-    def loss_fn(params, state, batch, key):
-        logits, state = model.apply(params, state, batch.inputs, key)
-        return losses.softmax_cross_entropy(logits, batch.targets), state
-
-    return loss_fn
-
-
 def make_training(model, optimizer, train, *, num_nets=1, **sizes):
     """The compiled training of some nets, one after the other, and its start, on as many devices as there are."""
-    loss_fn, mesh = make_loss(model), training.batch_mesh(sizes["batch_size"])
+    loss_fn = training.make_loss(model, losses.softmax_cross_entropy)
+    mesh = training.batch_mesh(sizes["batch_size"])
     init = jax.vmap(lambda key: training.init_train_state(key, model, optimizer, train.inputs[:1]))
     nets, train = training.replicate((init(training.seed_keys(0, num_nets)), train), mesh)
     steps = jax.jit(
@@ -70,11 +70,14 @@ def make_training(model, optimizer, train, *, num_nets=1, **sizes):
     return functools.partial(steps, nets, train)
 
 
-def step(micro_batch=None, batch_size=128, num_nets=1, num_images=55_000):
-    """Training steps of one program."""
+def step(group=None, batch_size=128, num_nets=1, num_images=55_000):
+    """Training steps of one program; with `group`, so many images at a time go through the convolutions."""
     train = jax.tree.map(lambda leaf: leaf[:num_images], datasets.mnist().train)
-    model = models.preprocess(lambda pixels: pixels / 255, cnn.from_flax(StepNet()))
-    sizes = {"batch_size": batch_size, "num_steps": STEPS, "micro_batch": micro_batch, "num_nets": num_nets}
+    features = cnn.from_flax(Features())
+    if group:
+        features = models.in_groups(features, size=group)
+    model = models.preprocess(lambda pixels: pixels / 255, models.chain(features, cnn.from_flax(Head())))
+    sizes = {"batch_size": batch_size, "num_steps": STEPS, "num_nets": num_nets}
     steps = make_training(model, optax.sgd(0.05, momentum=0.9), train, **sizes)
     started = time.perf_counter()
     steps()
@@ -92,15 +95,15 @@ def flax_step():
     """Two compiled functions a step and a Python loop, stock layers."""
     train = datasets.mnist().train
     images, labels = jnp.asarray(train.inputs, jnp.float32) / 255, jnp.asarray(train.targets)
-    net = StepNet(conv=nn.Conv, pool=lambda x: nn.avg_pool(x, (2, 2), strides=(2, 2)))
+    net = nn.Sequential([Features(conv=nn.Conv, pool=lambda x: nn.avg_pool(x, (2, 2), strides=(2, 2))), Head()])
     optimizer = optax.sgd(0.05, momentum=0.9)
-    params = net.init(jax.random.key(0), images[:1], train=False)
+    params = net.init(jax.random.key(0), images[:1])
     opt_state = optimizer.init(params)
 
     @jax.jit
     def gradient(params, images, labels):
         def loss(params):
-            logits = net.apply(params, images, train=True)
+            logits = net.apply(params, images)
             return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
         return jax.value_and_grad(loss)(params)
@@ -122,14 +125,14 @@ def flax_step():
     serve(block, units=STEPS)
 
 
-def epoch(micro_batch=None):
+def epoch():
     """One epoch of the published fast recipe, from the start, and its test accuracy."""
     data = datasets.mnist(num_validation=0)
     model = models.preprocess(lambda pixels: (pixels / 255 - 0.1307) / 0.3081, cnn.from_flax(EpochNet()))
     num_steps = 60_000 // 256
     schedule = optax.cosine_onecycle_schedule(num_steps, 1e-2, pct_start=0.3)
     optimizer = optax.adam(schedule, b1=0.7, b2=0.9)
-    train = make_training(model, optimizer, data.train, batch_size=256, num_steps=num_steps, micro_batch=micro_batch)
+    train = make_training(model, optimizer, data.train, batch_size=256, num_steps=num_steps)
     params = jax.tree.map(lambda leaf: leaf[0], jax.device_get(train()[0].params))
     logits = training.map_batches(lambda images: model.apply(params, {}, images)[0], data.test.inputs, batch_size=500)
     accuracy = float(metrics.accuracy(logits, data.test.targets))
@@ -218,16 +221,15 @@ def fitting(num_nets, shuffle=False):
 
 CONTESTANTS = {
     "step": step,
-    "step_micro16": functools.partial(step, 16),
+    "step_groups": functools.partial(step, 16),
     "step_batch32": functools.partial(step, batch_size=32),
     "step_batch512": functools.partial(step, batch_size=512),
-    "step_batch512_micro64": functools.partial(step, 64, batch_size=512),
+    "step_batch512_groups": functools.partial(step, 16, batch_size=512),
     "step_nets2": functools.partial(step, num_nets=2),
     "step_nets8": functools.partial(step, num_nets=8),
     "step_images5500": functools.partial(step, num_images=5500),
     "flax_step": flax_step,
     "epoch": epoch,
-    "epoch_micro64": functools.partial(epoch, 64),
     "matmul": matmul,
     "fitting_1": functools.partial(fitting, 1),
     "fitting_512": functools.partial(fitting, 512),

@@ -83,19 +83,18 @@ def make_loss(config: Config, model):
 
 
 def train(config: Config, run: Run, data: datasets.Splits, num_classes: int = 10):
-    """The model and the trained nets: each on a device of its own, or if it is the only one, large batches on all."""
+    """The model and the trained nets, each on a device of its own."""
     model, loss_fn, optimizer, nets = make_nets(config, num_classes)
-    mesh = training.batch_mesh(config.batch_size) if config.num_seeds == 1 else None
 
     @jax.jit(static_argnames="num_steps")
     def train_net(net, examples, num_steps):
         sizes = {"batch_size": config.batch_size, "num_steps": num_steps}
-        return training.train_steps(net, examples, loss_fn, optimizer, **sizes, mesh=mesh)
+        return training.train_steps(net, examples, loss_fn, optimizer, **sizes)
 
     chunks = run.chunks(nets, config.num_steps, every=config.eval_every, per_step=config.num_seeds)
     for step, num_steps in chunks:
         train_chunk = functools.partial(train_net, num_steps=num_steps)
-        chunks.state, steps = training.map_nets(train_chunk, chunks.state, data.train, mesh=mesh)
+        chunks.state, steps = training.map_nets(train_chunk, chunks.state, data.train)
         finite = chunks.state.step == step  # a net that has diverged stays behind
         if not finite.any():
             raise RunFailedError(f"all nets diverged before step {step}: give a lower --learning-rate")

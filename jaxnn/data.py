@@ -56,6 +56,21 @@ def refuse_rounding(function: str, *arrays: ArrayLike):
                 )
 
 
+def permutation(key: PRNGKey, num_examples: int) -> Int[Array, " num_examples"]:
+    """0 ... num_examples - 1 in a random order, which depends on the key.
+
+    A radix sort by 48 random bits or more. XLA sorts plain numbers on CPU in a fifth of the time that it needs for
+    pairs, as `jax.random.permutation` has them; so a number is here some of these bits, and behind them a place.
+    """
+    require_integer("permutation: num_examples", num_examples, 1, 2**31 - 1)
+    place_bits = max(1, (num_examples - 1).bit_length())
+    order = places = jnp.arange(num_examples, dtype=jnp.uint32)
+    for round_key in jax.random.split(key, math.ceil(48 / (32 - place_bits))):
+        bits = jax.random.bits(round_key, (num_examples,), jnp.uint32) << place_bits
+        order = order[jnp.sort(bits | places) & (2**place_bits - 1)]
+    return order.astype(jnp.int32)
+
+
 def batch_indices(
     key: PRNGKey,
     step: Int[Array, ""] | int,
@@ -83,7 +98,7 @@ def batch_indices(
     first_epoch = step // steps_per_epoch
     num_epochs = (num_steps + 2 * steps_per_epoch - 2) // steps_per_epoch  # wherever in its epoch `step` stands
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first_epoch + jnp.arange(num_epochs))
-    orders = jax.vmap(lambda key: jax.random.permutation(key, num_examples))(keys)
+    orders = jax.vmap(lambda key: permutation(key, num_examples))(keys)
     batches = orders[:, : steps_per_epoch * batch_size].reshape(-1, batch_size)
     return batches[step - first_epoch * steps_per_epoch + jnp.arange(num_steps)]
 

@@ -82,18 +82,16 @@ def batch_norm(
     were and 1 - `momentum` of them; else they are the running ones.
     """
     _check_batch_norm(params, inputs, training, momentum, eps)
+    if not training:
+        scale = params["scale"] * jax.lax.rsqrt(state["var"] + eps)
+        return (inputs - state["mean"]) * scale + params["bias"], state
     mean_of, spread = _by_feature(inputs)
-    if training:
-        mean = mean_of(inputs)
-        centred = inputs + spread(-mean)
-        var = mean_of(centred**2)
-        state = {
-            "mean": momentum * state["mean"] + (1 - momentum) * mean,
-            "var": momentum * state["var"] + (1 - momentum) * var,
-        }
-    else:
-        centred, var = inputs - state["mean"], state["var"]
-    return centred * spread(params["scale"] * jax.lax.rsqrt(var + eps)) + spread(params["bias"]), state
+    mean = mean_of(inputs)
+    centred = inputs + spread(-mean)
+    var = mean_of(centred**2)
+    outputs = centred * spread(params["scale"] * jax.lax.rsqrt(var + eps)) + spread(params["bias"])
+    running = {name: momentum * state[name] + (1 - momentum) * new for name, new in (("mean", mean), ("var", var))}
+    return outputs, running
 
 
 def _by_feature(inputs):

@@ -39,6 +39,60 @@ def preprocess(transform: Callable, model: Model) -> Model:
     return Model(init, apply)
 
 
+def chain(*models: Model) -> Model:
+    """The models one after the other, each on the outputs of the one before; params and state are lists of theirs."""
+    if not models:
+        raise ValueError("chain: give one model or more")
+
+    def init(key, inputs):
+        params, state = [], []
+        for model, model_key in zip(models, jax.random.split(key, len(models)), strict=True):
+            drawn = model.init(model_key, inputs)
+            inputs, _ = jax.eval_shape(model.apply, *drawn, inputs)
+            inputs = jnp.zeros(inputs.shape, inputs.dtype)
+            params, state = [*params, drawn[0]], [*state, drawn[1]]
+        return params, state
+
+    def apply(params, state, inputs, key=None):
+        keys = [None if key is None else jax.random.fold_in(key, number) for number in range(len(models))]
+        new = []
+        for model, model_params, model_state, model_key in zip(models, params, state, keys, strict=True):
+            inputs, model_state = model.apply(model_params, model_state, inputs, model_key)
+            new.append(model_state)
+        return inputs, new
+
+    return Model(init, apply)
+
+
+def in_groups(model: Model, *, size: int) -> Model:
+    """The same model, computed for `size` examples at a time, so that all that a group needs stays in the cache.
+
+    On CPU that pays for convolutions without batch statistics between them; dense layers are faster on the whole batch:
+    `chain(in_groups(convolutions, size=16), dense_layers)`. Where a batch is spread over devices, so is each group.
+
+    model: without state, and what it computes for an example must not depend on the others.
+    """
+    _check_sizes("in_groups", [size])
+
+    def apply(params, state, inputs, key=None):
+        if jax.tree.leaves(state):
+            raise ValueError("in_groups: a model with a state, such as batch statistics, needs the whole batch")
+
+        def outputs_of(number_and_group):
+            number, group = number_and_group
+            return model.apply(params, state, group, None if key is None else jax.random.fold_in(key, number))[0]
+
+        number = len(inputs) // size
+        groups = inputs[: number * size].reshape(size, number, *inputs.shape[1:]).swapaxes(0, 1)
+        outputs = jax.lax.map(outputs_of, (jnp.arange(number), groups))
+        outputs = outputs.swapaxes(0, 1).reshape(number * size, *outputs.shape[2:])
+        if number * size == len(inputs):
+            return outputs, state
+        return jnp.concatenate([outputs, outputs_of((number, inputs[number * size :]))]), state
+
+    return Model(model.init, apply)
+
+
 def linear(num_outputs: int, *, weight_init=glorot_uniform) -> Model:
     """Linear neurons, y = xW + b (deck, page 3). With a softmax or logistic loss: softmax or logistic regression.
 

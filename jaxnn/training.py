@@ -180,23 +180,21 @@ def train_steps(
     return lax.scan(take_step, train_state, (train_state.step + jnp.arange(num_steps), indices))
 
 
-def map_nets(fn: Callable, nets: PyTree, *shared: PyTree, mesh: Mesh | None = None) -> PyTree:
+def map_nets(fn: Callable, nets: PyTree, *shared: PyTree) -> PyTree:
     """`fn(net, *shared)` for each of the nets [n, ...]: the results [n, ...].
 
     Each net has a device of this process for itself, and takes its turn where they are fewer than the nets: on CPU, two
-    nets on two cores need less time than one after the other on both. With `mesh`, such as `train_steps` takes, each
-    net in its turn is on all devices of the mesh.
+    nets on two cores need less time than one after the other on both.
 
     fn: jitted, or the devices would wait for each other.
     """
-    numbers = range(num_examples(nets))
-    places = jax.local_devices() if mesh is None else [NamedSharding(mesh, PartitionSpec())]
-    places = [places[number % len(places)] for number in numbers]
+    numbers, devices = range(num_examples(nets)), jax.local_devices()
+    places = [devices[number % len(devices)] for number in numbers]
     copies = {place: jax.device_put(shared, place) for place in places}
     single = [jax.tree.map(lambda leaf, number=number: leaf[number], nets) for number in numbers]
     single = jax.device_put(single, places)  # all of them before the first begins, or they would wait for it
     results = [fn(net, *copies[place]) for net, place in zip(single, places, strict=True)]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *jax.device_put(results, places[0]))
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *jax.device_put(results, devices[0]))
 
 
 def batch_mesh(batch_size: int, *, num_devices: int | None = None) -> Mesh:

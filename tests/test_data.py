@@ -36,7 +36,7 @@ def test_a_step_takes_the_same_examples_wherever_the_run_is_cut(num_steps):
 
 def test_epochs_are_shuffled_by_the_key_of_their_number():
     second = batch_indices(KEY, 3, num_steps=3, num_examples=2000, batch_size=600)
-    expected = jax.random.permutation(jax.random.fold_in(KEY, 1), 2000)[:1800]
+    expected = data.permutation(jax.random.fold_in(KEY, 1), 2000)[:1800]
     np.testing.assert_array_equal(np.ravel(second), expected)
 
 
