@@ -63,8 +63,8 @@ docs: $(READY)  ## build the site in docs/_build; ARGS=serve shows it on http://
 	@$(BIN)/sphinx-build -q -W -E --keep-going docs docs/_build
 	@if [ "$(ARGS)" = serve ]; then $(BIN)/python -u -m http.server --bind localhost --directory docs/_build; fi
 
-bench: .venv-bench/.ready  ## race against PyTorch, Flax and NumPy, in an environment of its own; writes benchmarks/RESULTS.md
-	@.venv-bench/bin/python -m benchmarks
+bench: .venv-bench/.ready  ## race against PyTorch, Flax and NumPy, in an environment of its own; ARGS=step runs one race alone
+	@.venv-bench/bin/python -m benchmarks $(ARGS)
 
 .venv-bench/.ready: requirements.lock benchmarks/requirements.txt
 	@$(PYTHON) -m venv .venv-bench

@@ -1,22 +1,32 @@
-"""`make bench`: every race, in turns and with medians, written to benchmarks/RESULTS.md."""
+"""`make bench`: every race, in turns and with medians, written to benchmarks/RESULTS.md; `ARGS=step` runs one alone.
+
+Each race ends with a line of its ratios and bars; the exit status is 1 where one of them is missed.
+"""
 
 import importlib.metadata
 import math
 import platform
+import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.race import ROOT, Result, race, ratio
 
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+BEFORE = "bfc5114"  # the commit that the race "main" is against
 ROUNDS = 7
 STEP = {
-    "jaxnn, 1 device": "benchmarks.in_jax step",
-    "jaxnn, 2 devices": "benchmarks.in_jax step 2",
-    "jaxnn, 1 device, micro-batches of 16": "benchmarks.in_jax step_micro16",
+    "by hand, in JAX": "benchmarks.by_hand step",
+    "jaxnn, 16 images at a time": "benchmarks.in_jax step_groups",
+    "jaxnn": "benchmarks.in_jax step",
+    "jaxnn, 1 device": "benchmarks.in_jax step 1",
     "Flax's official way": "benchmarks.in_jax flax_step",
     "PyTorch eager": "benchmarks.in_torch step_eager",
     "PyTorch channels_last": "benchmarks.in_torch step_channels_last",
@@ -25,38 +35,88 @@ STEP = {
     "PyTorch bfloat16 autocast, torch.compile": "benchmarks.in_torch step_bfloat16_compiled",
 }
 STEP_GFLOP = 3 * 2 * 128 * (14 * 14 * 9 * 32 * 64 + 3136 * 256 + 256 * 10) / 1e9 + 2 * 2 * 128 * 28 * 28 * 9 * 32 / 1e9
+MAIN = {
+    "5 nets": "benchmarks.mnist_cnn after_5",
+    "5 nets, before": "benchmarks.mnist_cnn before_5 1",
+    "1 net": "benchmarks.mnist_cnn after_1",
+    "1 net, before": "benchmarks.mnist_cnn before_1 1",
+}
 EPOCH = {
-    "jaxnn, 1 device": "benchmarks.in_jax epoch",
-    "jaxnn, 2 devices": "benchmarks.in_jax epoch 2",
-    "jaxnn, 2 devices, micro-batches of 64": "benchmarks.in_jax epoch_micro64 2",
+    "jaxnn": "benchmarks.in_jax epoch",
+    "jaxnn, 1 device": "benchmarks.in_jax epoch 1",
     "PyTorch channels_last": "benchmarks.in_torch epoch",
     "PyTorch bfloat16 autocast": "benchmarks.in_torch epoch_bfloat16",
 }
 FITTING = {
-    "NumPy, one net": "benchmarks.in_numpy",
-    "jaxnn, one net": "benchmarks.in_jax fitting_1",
-    "jaxnn, 512 nets in one program": "benchmarks.in_jax fitting_512",
-    "jaxnn, 512 nets, 2 devices": "benchmarks.in_jax fitting_512 2",
-    "jaxnn, 512 nets, 2 devices, shuffled": "benchmarks.in_jax fitting_512_shuffled 2",
+    "NumPy, one net": "benchmarks.in_numpy fitting",
+    "jaxnn, one net": "benchmarks.in_jax fitting_1 1",
+    "jaxnn, 512 nets, 1 device": "benchmarks.in_jax fitting_512 1",
+    "jaxnn, 512 nets": "benchmarks.in_jax fitting_512",
+    "jaxnn, 512 nets, shuffled": "benchmarks.in_jax fitting_512_shuffled",
 }
-MATMUL = {"JAX": "benchmarks.in_jax matmul", "PyTorch": "benchmarks.in_torch matmul"}
+MATMUL = {"JAX": "benchmarks.in_jax matmul 1", "PyTorch": "benchmarks.in_torch matmul"}
 GROWTH = {
     "batch 128, 55,000 images, 1 net": "benchmarks.in_jax step",
     "batch 32": "benchmarks.in_jax step_batch32",
     "batch 512": "benchmarks.in_jax step_batch512",
-    "batch 512, micro-batches of 64": "benchmarks.in_jax step_batch512_micro64",
+    "batch 512, 16 images at a time": "benchmarks.in_jax step_batch512_groups",
     "5,500 images": "benchmarks.in_jax step_images5500",
     "2 nets": "benchmarks.in_jax step_nets2",
     "8 nets": "benchmarks.in_jax step_nets8",
-    "2 devices": "benchmarks.in_jax step 2",
 }
 SHAPES = ("128x28x28x1 * 3x3x1x32", "128x14x14x32 * 3x3x32x64", "50x12x12x24 * 5x5x24x32")
 
 
+class Bar(NamedTuple):
+    """How many times as long as another one contestant takes, and what that must at most or at least be."""
+
+    name: str
+    ratio: float
+    at_most: float = math.inf
+    at_least: float = 0.0
+
+    def __str__(self) -> str:
+        bound = f"at most {self.at_most:g}" if self.at_most < math.inf else f"at least {self.at_least:g}"
+        return f"{self.name} {self.ratio:.2f} ({'' if self.is_kept else 'MISSED, '}{bound})"
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the ratio is within its bound."""
+        return self.at_least <= self.ratio <= self.at_most
+
+
 def main():
-    """Runs the races one after the other."""
-    sections = [head(), steps(), epochs(), scans(), fitting(), growth()]
-    (ROOT / "benchmarks" / "RESULTS.md").write_text("\n\n".join(sections) + "\n")
+    """Runs the races that are named on the command line, or all."""
+    races: dict[str, Callable] = {
+        "step": steps,
+        "main": main_job,
+        "epoch": epochs,
+        "scan": scans,
+        "fitting": fitting,
+        "growth": growth,
+    }
+    names = sys.argv[1:] or list(races)
+    unknown = sorted({*names} - {*races})
+    if unknown:
+        sys.stderr.write(f"bench: no race {unknown[0]}: there are {', '.join(races)}\n")
+        sys.exit(2)
+    sections, missed = read_sections(), False
+    sections[""] = head()
+    for name in names:
+        text, bars = races[name]()
+        line = f"{name}: {'; '.join(map(str, bars))}" if bars else ""
+        title = text.partition("\n")[0]
+        sections[title] = f"{text}\n\n{line}".strip()
+        sys.stdout.write(f"{line or name}\n")
+        missed |= not all(bar.is_kept for bar in bars)
+        RESULTS.write_text("\n\n".join(sections[key] for key in sorted(sections)) + "\n")
+    sys.exit(1 if missed else 0)
+
+
+def read_sections() -> dict[str, str]:
+    """The parts of RESULTS.md by their titles; a race that is run alone changes only its own."""
+    _, *parts = re.split(r"(?m)^(?=## )", RESULTS.read_text())
+    return {part.partition("\n")[0]: part.strip() for part in parts}
 
 
 def head() -> str:
@@ -65,16 +125,21 @@ def head() -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "torch", "numpy"))
     return (
         "# Races\n\n"
-        f"`make bench` wrote this on {date.today()}: {cpu.partition(':')[2].strip()}, shared; Python "
+        f"`make bench` wrote this, the last time on {date.today()}: {cpu.partition(':')[2].strip()}, shared; Python "
         f"{platform.python_version()}, {versions}. Contestants take turns, block by block, each in a process of its "
         f"own; medians of {ROUNDS} rounds. Ratios are those of the same round: median (smallest - largest)."
     )
 
 
-def enter(title: str, contestants: dict[str, str], rounds: int = ROUNDS) -> dict[str, Result]:
-    """One race; the results by the names of the table."""
+def enter(
+    title: str, contestants: dict[str, str], rounds: int = ROUNDS, before: Path | None = None
+) -> dict[str, Result]:
+    """One race; the results by the names of the table.
+
+    before: a checkout of earlier code, which those that begin with `before` run.
+    """
     sys.stderr.write(f"{title}\n")
-    results = race(list(contestants.values()), rounds=rounds)
+    results = race(list(contestants.values()), rounds=rounds, before=before)
     return {name: results[command] for name, command in contestants.items()}
 
 
@@ -91,16 +156,22 @@ def compare(result: Result, reference: Result) -> str:
     return f"{median:.2f} ({low:.2f} - {high:.2f})"
 
 
-def best(results: dict[str, Result], start: str) -> str:
-    """The fastest of those whose name begins so."""
-    running = [name for name, result in results.items() if name.startswith(start) and not result.problem]
-    return min(running, key=lambda name: results[name].median)
+def times_as_long(results: dict[str, Result], slow: str, fast: str) -> float:
+    """The median over the rounds."""
+    return ratio(results[slow], results[fast])[0]
 
 
-def steps() -> str:
+def fastest(results: dict[str, Result], names: list[str]) -> str:
+    """The contestant with the smallest median."""
+    return min((name for name in names if not results[name].problem), key=lambda name: results[name].median)
+
+
+def steps() -> tuple[str, list[Bar]]:
     """A training step of a convolutional net."""
     results = enter("a training step", STEP | {f"matmul {name}": command for name, command in MATMUL.items()})
-    ours = best(results, "jaxnn")
+    by_hand, *others = STEP
+    ours = fastest(results, [name for name in others if name.startswith("jaxnn")])
+    theirs = fastest(results, [name for name in others if name.startswith("PyTorch") and "bfloat16" not in name])
     rows = []
     for name in STEP:
         result = results[name]
@@ -108,40 +179,68 @@ def steps() -> str:
             rows.append([name, result.problem, "", ""])
             continue
         rate = STEP_GFLOP / result.median
-        rows.append([name, f"{1e3 * result.median:.1f} ms", f"{rate:.0f}", compare(results[ours], result)])
+        rows.append([name, f"{1e3 * result.median:.1f} ms", f"{rate:.0f}", compare(results[by_hand], result)])
     rates = {name: 1e-9 / results[f"matmul {name}"].median for name in MATMUL}
     matmul = ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in rates.items())
     floor = f"at JAX's rate the step would take {1e3 * STEP_GFLOP / rates['JAX']:.1f} ms"
-    return (
+    text = (
         "## 1. A training step\n\nC3-32 SAME, average pool, C3-64, average pool, D256, D10; batch 128; SGD with "
         f"momentum. A large float32 matrix product in the same race: {matmul}; {floor}.\n\n"
-        + table(["", "per step", "GFLOP/s", f"times as long as {ours}"], rows)
+        + table(["", "per step", "GFLOP/s", "times as long as by hand"], rows)
     )
+    return text, [
+        Bar("jaxnn/by hand", times_as_long(results, ours, by_hand), at_most=1.05),
+        Bar(f"{theirs}/jaxnn", times_as_long(results, theirs, ours), at_least=1.9),
+    ]
 
 
-def epochs() -> str:
+def main_job() -> tuple[str, list[Bar]]:
+    """The training of mnist_cnn, a chunk and its evaluation, against the code of an earlier commit."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", folder, BEFORE], cwd=ROOT, check=True)
+        try:
+            results = enter("mnist_cnn", MAIN, rounds=5, before=Path(folder))
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", folder], cwd=ROOT, check=True)
+    rows = [
+        [
+            name,
+            result.problem or f"{1e3 * result.median:.2f} ms",
+            compare(results[f"{name[:5].strip()}, before"], result),
+        ]
+        for name, result in results.items()
+    ]
+    text = (
+        f"## 2. The main job\n\n`mnist_cnn`, 550 steps of batch 50 and their evaluation, now and at commit {BEFORE}; 5 "
+        "rounds. Per step and net.\n\n" + table(["", "per step and net", "times as long as before"], rows)
+    )
+    bars = {"5 nets": 0.55, "1 net": 0.7}
+    return text, [Bar(f"{n}/before", times_as_long(results, n, f"{n}, before"), at_most=b) for n, b in bars.items()]
+
+
+def epochs() -> tuple[str, list[Bar]]:
     """The published recipe that reaches 99 % in one epoch."""
     results = enter("one epoch", EPOCH, rounds=5)
-    ours = best(results, "jaxnn")
     rows = [
         [name, result.problem, "", ""]
         if result.problem
-        else [name, f"{result.median:.2f} s", f"{result.said['accuracy']:.2%}", compare(results[ours], result)]
+        else [name, f"{result.median:.2f} s", f"{result.said['accuracy']:.2%}", compare(results["jaxnn"], result)]
         for name, result in results.items()
     ]
-    return (
-        "## 2. One epoch to 99 %\n\nC5-24, C3-32, D256, D10; Adam, one-cycle, batch 256; training alone, 5 rounds; the "
+    text = (
+        "## 3. One epoch to 99 %\n\nC5-24, C3-32, D256, D10; Adam, one-cycle, batch 256; training alone, 5 rounds; the "
         "accuracy on the test set is that of one run.\n\n"
-        + table(["", "epoch", "accuracy", f"times as long as {ours}"], rows)
+        + table(["", "epoch", "accuracy", "times as long as jaxnn"], rows)
     )
+    return text, [Bar("jaxnn/channels_last", times_as_long(results, "jaxnn", "PyTorch channels_last"), at_most=0.8)]
 
 
-def scans() -> str:
+def scans() -> tuple[str, list[Bar]]:
     """A convolution inside a compiled loop and outside."""
     rows = []
     for number, shape in enumerate(SHAPES):
         variants = [f"{ours}_{place}" for ours in ("jaxnn", "lax") for place in ("inside", "outside")]
-        results = enter(shape, {name: f"benchmarks.in_jax {name}_{number}" for name in variants})
+        results = enter(shape, {name: f"benchmarks.in_jax {name}_{number} 1" for name in variants})
         times = [f"{1e3 * results[name].median:.1f} ms" for name in variants]
         rows.append([shape, *times, compare(results["jaxnn_inside"], results["jaxnn_outside"])])
     columns = [
@@ -152,10 +251,11 @@ def scans() -> str:
         "lax outside",
         "jaxnn: outside / inside",
     ]
-    return "## 3. Convolution, forward and backward, inside `lax.scan` and outside\n\n" + table(columns, rows)
+    title = "## 4. Convolution, forward and backward, inside `lax.scan` and outside, 1 device\n\n"
+    return title + table(columns, rows), []
 
 
-def fitting() -> str:
+def fitting() -> tuple[str, list[Bar]]:
     """Small nets, alone and by the hundred."""
     results = enter("small nets", FITTING)
     reference = results["NumPy, one net"]
@@ -163,14 +263,16 @@ def fitting() -> str:
         [name, result.problem or f"{1e6 * result.median:.2f} µs", compare(result, reference)]
         for name, result in results.items()
     ]
-    return (
-        "## 4. The function-fitting net 2-6-1\n\nBatch 40, decaying steps with momentum; the batches in the order of "
+    text = (
+        "## 5. The function-fitting net 2-6-1\n\nBatch 40, decaying steps with momentum; the batches in the order of "
         "the data, but where it says shuffled. Per update and net.\n\n"
         + table(["", "per update and net", "times as fast as NumPy"], rows)
     )
+    shuffled = times_as_long(results, "jaxnn, 512 nets, shuffled", "jaxnn, 512 nets")
+    return text, [Bar("shuffled/in order", shuffled, at_most=1.5)]
 
 
-def growth() -> str:
+def growth() -> tuple[str, list[Bar]]:
     """Batch size, images, nets, devices; what a start costs."""
     results = enter("growth", GROWTH, rounds=5)
     reference = next(iter(results.values()))
@@ -190,12 +292,20 @@ def growth() -> str:
         "`mnist_cnn --quick`, programs compiled before": [sys.executable, "-m", "experiments", "mnist_cnn", "--quick"],
     }
     times = [[name, f"{statistics.median(start(command) for _ in range(3)):.1f} s"] for name, command in starts.items()]
-    return (
-        "## 5. Growth and starts\n\nThe net of race 1 on one device, with what each row names changed; 5 rounds.\n\n"
+    text = (
+        "## 6. Growth and starts\n\nThe net of race 1, with what each row names changed; 5 rounds.\n\n"
         + table(["", "step of a net", "times as long as the first", "first call, compiled", "peak memory"], rows)
         + "\n\n"
         + table(["", "whole process"], times)
     )
+    first = next(iter(results))
+    per_image = [times_as_long(results, f"batch {size}", first) * 128 / size for size in (32, 512)]
+    return text, [Bar("an image in batches of 32, 128, 512, slowest/fastest", spread(per_image), at_most=1.15)]
+
+
+def spread(ratios: list[float]) -> float:
+    """Of times by which others take as long as the first, the largest to the smallest, the first's 1 among them."""
+    return max(*ratios, 1.0) / min(*ratios, 1.0)
 
 
 def start(command: list[str]) -> float:

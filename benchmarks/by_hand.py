@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.race import serve
 
-STEPS, BATCH, GROUP = 20, 128, 8
+STEPS, BATCH, GROUP = 100, 128, 8
 OPTIMIZER = optax.sgd(0.05, momentum=0.9)
 
 

@@ -19,7 +19,7 @@ from jaxnn import cnn, losses, metrics, models, ops, training
 from jaxnn.lab import datasets
 from jaxnn.types import Batch
 
-STEPS = 20
+STEPS = 100
 
 
 class Features(nn.Module):

@@ -12,7 +12,7 @@ from torch.nn import functional
 from benchmarks.race import serve
 from jaxnn.lab import datasets
 
-STEPS = 20
+STEPS = 100
 torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 

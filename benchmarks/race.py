@@ -40,12 +40,14 @@ def serve(block: Callable[[], dict | None], *, units: int):
         sys.stdout.flush()
 
 
-def race(contestants: Sequence[str], *, rounds: int) -> dict[str, Result]:
+def race(contestants: Sequence[str], *, rounds: int, before: Path | None = None) -> dict[str, Result]:
     """Runs the contestants in turns, one block at a time.
 
-    contestants: each is "module name", as `python -m` takes it, or "module name number": of JAX's devices, else 1.
+    contestants: each is "module name", as `python -m` takes it, or "module name number": of JAX's devices, else one for
+        each core.
+    before: a checkout of earlier code, which is that of contestants whose name begins with "before".
     """
-    processes = {name: _start(name) for name in contestants}
+    processes = {name: _start(name, before) for name in contestants}
     results = {name: Result([], {}) for name in contestants}
     for number in range(rounds):
         for name, process in processes.items():
@@ -60,14 +62,17 @@ def race(contestants: Sequence[str], *, rounds: int) -> dict[str, Result]:
     return results
 
 
-def _start(name):
+def _start(contestant, before):
     pipe = subprocess.PIPE
-    module, *arguments = name.split()
-    num_devices = arguments.pop() if len(arguments) == 2 else "1"
+    module, name, *number = contestant.split()
+    num_devices = number[0] if number else str(len(os.sched_getaffinity(0)))
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_NUM_CPU_DEVICES": num_devices}
-    command = [sys.executable, "-m", module, *arguments]
+    command, folder = [sys.executable, "-m", module, name], ROOT
+    if name.startswith("before"):  # whose jaxnn and experiments are those of the checkout
+        command, folder = [sys.executable, ROOT / f"{module.replace('.', '/')}.py", name], before
+        environment["PYTHONPATH"] = str(before)
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
+        command, cwd=folder, env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
     )
     process.stdout.readline()  # ready: nobody's start disturbs a race
     return process

@@ -40,6 +40,15 @@ def test_epochs_are_shuffled_by_the_key_of_their_number():
     np.testing.assert_array_equal(np.ravel(second), expected)
 
 
+@pytest.mark.parametrize("num_examples", [1, 2, 3, 100, 65_536, 65_537])
+def test_a_permutation_has_every_number_once_in_an_order_of_its_key(num_examples):
+    orders = [data.permutation(jax.random.key(seed), num_examples) for seed in (0, 1)]
+    for order in orders:
+        np.testing.assert_array_equal(np.sort(order), np.arange(num_examples))
+    if num_examples >= 100:
+        assert abs(np.corrcoef(*orders)[0, 1]) < 4 / np.sqrt(num_examples)
+
+
 def test_every_order_of_few_examples_is_equally_likely():
     keys = jax.random.split(KEY, 24_000)
     one_epoch = functools.partial(data.batch_indices, step=0, num_steps=4, num_examples=4, batch_size=1)

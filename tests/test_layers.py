@@ -63,7 +63,9 @@ def test_dropout_computes_in_the_dtype_given(dtype):
     assert layers.dropout(jnp.ones((2, 3), dtype), KEY, rate=0.5).dtype == dtype
 
 
-@pytest.mark.parametrize(("shape", "settings"), [((20, 4), {}), ((2, 3, 5, 4), {"momentum": 0.7, "eps": 1e-3})])
+@pytest.mark.parametrize(
+    ("shape", "settings"), [((20, 4), {}), ((2, 3, 5, 4), {"momentum": 0.7, "eps": 1e-3}), ((8, 32, 16, 4), {})]
+)
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_is_that_of_flax(x64, training, shape, settings):
     inputs = jnp.asarray(RNG.normal(3, 2, shape))
@@ -76,6 +78,13 @@ def test_batch_norm_is_that_of_flax(x64, training, shape, settings):
     outputs, new_state = jax.jit(lambda x: layers.batch_norm(params, state, x, training=training, **settings))(inputs)
     np.testing.assert_allclose(outputs, expected, atol=1e-12)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), new_state, updated["batch_stats"])
+
+    def slopes(normalise):
+        return jax.jit(jax.grad(lambda params, x: (normalise(params, x) ** 3).sum(), (0, 1)))(params, inputs)
+
+    ours = slopes(lambda params, x: layers.batch_norm(params, state, x, training=training, **settings)[0])
+    flaxs = slopes(lambda p, x: theirs.apply({**variables, "params": p}, x, mutable=["batch_stats"])[0])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), ours, flaxs)
 
 
 def test_batch_norm_begins_with_mean_0_and_variance_1(x64):

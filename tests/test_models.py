@@ -189,3 +189,39 @@ def test_deep_mlp_is_an_mlp_of_equal_layers(num_hidden, batch_norm):
     np.testing.assert_allclose(outputs, expected, atol=1e-6)
     if batch_norm:
         jax.tree.map(np.testing.assert_array_equal, new_state["first"], updated[0])
+
+
+def test_a_chain_is_its_models_one_after_the_other(x64):
+    parts = models.mlp([3], 5, activation=jnp.tanh, batch_norm=True), models.mlp([4], 2, dropout=0.5)
+    model, inputs = models.chain(*parts), normal(20, 6)
+    params, state = model.init(KEY, inputs)
+    between, first_state = parts[0].apply(params[0], state[0], inputs, jax.random.fold_in(KEY, 0))
+    expected, second_state = parts[1].apply(params[1], state[1], between, jax.random.fold_in(KEY, 1))
+    outputs, new_state = model.apply(params, state, inputs, KEY)
+    jax.tree.map(np.testing.assert_array_equal, (outputs, new_state), (expected, [first_state, second_state]))
+    assert model.apply(params, state, inputs)[0].shape == (20, 2)
+
+
+@pytest.mark.parametrize("num_examples", [3, 8, 16, 19])
+def test_in_groups_computes_the_same(x64, num_examples):
+    whole, inputs = models.mlp([3], 2, activation=jnp.tanh), normal(num_examples, 6)
+    groups = models.in_groups(whole, size=8)
+    params, state = whole.init(KEY, inputs)
+    for of in (lambda model: model.apply, lambda model: jax.jacrev(lambda *given: model.apply(*given)[0])):
+        ours, theirs = of(groups)(params, state, inputs), of(whole)(params, state, inputs)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), ours, theirs)
+
+
+def test_each_group_draws_its_own_noise():
+    model = models.in_groups(models.mlp([50], 1, dropout=0.5), size=2)
+    inputs = jnp.ones((5, 3))
+    outputs, _ = model.apply(*model.init(KEY, inputs), inputs, KEY)
+    assert len(np.unique(outputs)) == 5
+
+
+def test_models_made_of_models_refuse():
+    with pytest.raises(ValueError, match="chain: give one model or more"):
+        models.chain()
+    normalised = models.in_groups(models.mlp([3], 1, batch_norm=True), size=2)
+    with pytest.raises(ValueError, match="in_groups: a model with a state, such as batch statistics, needs the whole"):
+        normalised.apply(*normalised.init(KEY, jnp.ones((4, 2))), jnp.ones((4, 2)), KEY)
