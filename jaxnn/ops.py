@@ -30,9 +30,11 @@ def conv2d(
     one for each axis; the channels may fall into `groups` that do not mix. `precision` is that of the products on GPU
     and TPU, where None follows the setting `jax_default_matmul_precision`.
 
-    Differentiable in reverse mode to every order, and forward over reverse; plain forward mode (`jax.jvp`,
-    `jax.jacfwd`) raises TypeError. On CPU, XLA is 15-25 times slower inside `lax.scan` with the gradients that JAX
-    makes of a convolution (jax-ml/jax#12868); so they are written here in the one layout in which it stays fast.
+    Differentiable in reverse mode to every order, and forward over reverse. Plain forward mode (`jax.jvp`,
+    `jax.jacfwd`) raises TypeError: JAX lets a function have gradients of its own in one mode only (or in both, but then
+    without `vmap`); `lax.conv_general_dilated` has it. On CPU, XLA is 15-25 times slower inside `lax.scan` with the
+    gradients that JAX makes of a convolution (jax-ml/jax#12868); so they are written here in the one layout in which it
+    stays fast.
     """
     _check_conv2d(inputs, kernel, groups)
     stride, dilation = _pair("conv2d", "stride", stride), _pair("conv2d", "dilation", dilation)
