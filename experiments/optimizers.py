@@ -6,8 +6,8 @@ nets with other seeds race to that loss on 1,000 others, each seed with the same
 
 Run:    make experiment NAME=optimizers
 
-Expect: steps to a loss of 0.2 (10 seeds): 176 ± 46 (sgd), 100 ± 15 (momentum), 81 ± 10 (nesterov), 113 ± 13 (adagrad),
-        88 ± 12 (rmsprop), 63 ± 11 (adam), 66 ± 10 (adamw), 77 ± 11 (muon, whose steps take five times as long)
+Expect: steps to a loss of 0.2 (10 seeds): 151 ± 31 (sgd), 106 ± 20 (momentum), 72 ± 17 (nesterov), 108 ± 12 (adagrad),
+        89 ± 21 (rmsprop), 65 ± 19 (adam), 91 ± 39 (adamw), 74 ± 12 (muon, whose steps take five times as long)
 
 Time:   2 min 45 s
 """
