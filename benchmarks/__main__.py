@@ -206,7 +206,7 @@ def main_job() -> tuple[str, list[Bar]]:
         [
             name,
             result.problem or f"{1e3 * result.median:.2f} ms",
-            compare(results[f"{name[:5].strip()}, before"], result),
+            compare(results[f"{name.partition(',')[0]}, before"], result),
         ]
         for name, result in results.items()
     ]
