@@ -24,7 +24,7 @@ BEFORE = "bfc5114"  # the commit that the race "main" is against
 ROUNDS = 7
 STEP = {
     "by hand, in JAX": "benchmarks.by_hand step",
-    "jaxnn, 16 images at a time": "benchmarks.in_jax step_groups",
+    "jaxnn, 8 images at a time": "benchmarks.in_jax step_groups",
     "jaxnn": "benchmarks.in_jax step",
     "jaxnn, 1 device": "benchmarks.in_jax step 1",
     "Flax's official way": "benchmarks.in_jax flax_step",
@@ -59,7 +59,7 @@ GROWTH = {
     "batch 128, 55,000 images, 1 net": "benchmarks.in_jax step",
     "batch 32": "benchmarks.in_jax step_batch32",
     "batch 512": "benchmarks.in_jax step_batch512",
-    "batch 512, 16 images at a time": "benchmarks.in_jax step_batch512_groups",
+    "batch 512, 8 images at a time": "benchmarks.in_jax step_batch512_groups",
     "5,500 images": "benchmarks.in_jax step_images5500",
     "2 nets": "benchmarks.in_jax step_nets2",
     "8 nets": "benchmarks.in_jax step_nets8",

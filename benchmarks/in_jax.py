@@ -75,7 +75,7 @@ def step(group=None, batch_size=128, num_nets=1, num_images=55_000):
     train = jax.tree.map(lambda leaf: leaf[:num_images], datasets.mnist().train)
     features = cnn.from_flax(Features())
     if group:
-        features = models.in_groups(features, size=group)
+        features = models.in_groups(features, size=group, mesh=training.batch_mesh(batch_size))
     model = models.preprocess(lambda pixels: pixels / 255, models.chain(features, cnn.from_flax(Head())))
     sizes = {"batch_size": batch_size, "num_steps": STEPS, "num_nets": num_nets}
     steps = make_training(model, optax.sgd(0.05, momentum=0.9), train, **sizes)
@@ -221,10 +221,10 @@ def fitting(num_nets, shuffle=False):
 
 CONTESTANTS = {
     "step": step,
-    "step_groups": functools.partial(step, 16),
+    "step_groups": functools.partial(step, 8),
     "step_batch32": functools.partial(step, batch_size=32),
     "step_batch512": functools.partial(step, batch_size=512),
-    "step_batch512_groups": functools.partial(step, 16, batch_size=512),
+    "step_batch512_groups": functools.partial(step, 8, batch_size=512),
     "step_nets2": functools.partial(step, num_nets=2),
     "step_nets8": functools.partial(step, num_nets=8),
     "step_images5500": functools.partial(step, num_images=5500),

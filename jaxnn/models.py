@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 
 from jaxnn import layers
 from jaxnn.layers import dense, glorot_uniform, init_dense
@@ -64,13 +65,15 @@ def chain(*models: Model) -> Model:
     return Model(init, apply)
 
 
-def in_groups(model: Model, *, size: int) -> Model:
+def in_groups(model: Model, *, size: int, mesh: Mesh | None = None) -> Model:
     """The same model, computed for `size` examples at a time, so that all that a group needs stays in the cache.
 
     On CPU that pays for convolutions without batch statistics between them; dense layers are faster on the whole batch:
-    `chain(in_groups(convolutions, size=16), dense_layers)`. Where a batch is spread over devices, so is each group.
+    `chain(in_groups(convolutions, size=8), dense_layers)`.
 
     model: without state, and what it computes for an example must not depend on the others.
+    mesh: the one of `train_steps`, where it has one. Each device then takes its share of the groups; or all of them,
+        where the batch does not go into groups for each device evenly.
     """
     _check_sizes("in_groups", [size])
 
@@ -78,17 +81,21 @@ def in_groups(model: Model, *, size: int) -> Model:
         if jax.tree.leaves(state):
             raise ValueError("in_groups: a model with a state, such as batch statistics, needs the whole batch")
 
-        def outputs_of(number_and_group):
-            number, group = number_and_group
+        def outputs_of(params, key, number, group):
             return model.apply(params, state, group, None if key is None else jax.random.fold_in(key, number))[0]
 
+        def outputs_of_all(params, key, numbers, groups):
+            return jax.lax.map(lambda group: outputs_of(params, key, *group), (numbers, groups))
+
         number = len(inputs) // size
-        groups = inputs[: number * size].reshape(size, number, *inputs.shape[1:]).swapaxes(0, 1)
-        outputs = jax.lax.map(outputs_of, (jnp.arange(number), groups))
-        outputs = outputs.swapaxes(0, 1).reshape(number * size, *outputs.shape[2:])
-        if number * size == len(inputs):
-            return outputs, state
-        return jnp.concatenate([outputs, outputs_of((number, inputs[number * size :]))]), state
+        whole, rest = inputs[: number * size], inputs[number * size :]
+        if mesh is not None and len(inputs) % (size * mesh.size) == 0:
+            shared, spread = PartitionSpec(), PartitionSpec("batch")
+            specs = {"in_specs": (shared, shared, spread, spread), "out_specs": spread, "check_vma": False}
+            outputs_of_all = jax.shard_map(outputs_of_all, mesh=mesh, **specs)
+        outputs = outputs_of_all(params, key, jnp.arange(number), whole.reshape(number, size, *inputs.shape[1:]))
+        outputs = outputs.reshape(number * size, *outputs.shape[2:])
+        return jnp.concatenate([outputs, outputs_of(params, key, number, rest)]) if len(rest) else outputs, state
 
     return Model(model.init, apply)
 

@@ -104,9 +104,9 @@ def train_steps(
     """Mini-batch training (deck, page 13) for `num_steps` steps as one `lax.scan`: jit it, vmap it over states.
 
     A step goes down the gradient of the mean of its losses. One chunk of 2n steps does what two of n do, bit for bit
-    where XLA compiles the step alike. A step is not taken whose loss, gradient or outcome (params, state, optimizer
-    state) is not finite: all stays as it was before it, in the steps that follow too, and `step` tells where the
-    training diverged.
+    where XLA compiles the step alike. A step is not taken whose loss, gradient norm or outcome (params, state,
+    optimizer state) is not finite: all stays as it was before it, in the steps that follow too, and `step` tells where
+    the training diverged.
 
     data: all training examples, on the device; `batch_indices` says which come when.
     loss_fn: `(params, state, batch, key) -> (losses, state)`, one loss per example, and one key per step; or with
@@ -172,9 +172,10 @@ def train_steps(
         params = optax.apply_updates(train_state.params, updates)
         stepped = TrainState(train_state.step + 1, params, state, opt_state, train_state.key)
         outcome = stepped._replace(opt_state=_without_infinite_scalars(opt_state))
-        finite = _all_finite((metrics["loss"], gradient, outcome))
+        metrics["gradient_norm"] = _norm(gradient)
+        finite = _all_finite((metrics["loss"], metrics["gradient_norm"], outcome))
         taken = finite & (train_state.step == step)  # none after one that was not
-        metrics |= {"gradient_norm": _norm(gradient), "diverged": ~taken}
+        metrics["diverged"] = ~taken
         return jax.tree.map(lambda new, old: jnp.where(taken, new, old), stepped, train_state), metrics
 
     return lax.scan(take_step, train_state, (train_state.step + jnp.arange(num_steps), indices))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn import deck, layers, models
+from jaxnn import deck, layers, models, training
 
 KEY = jax.random.key(1)
 RNG = np.random.default_rng(1)
@@ -217,6 +217,23 @@ def test_each_group_draws_its_own_noise():
     inputs = jnp.ones((5, 3))
     outputs, _ = model.apply(*model.init(KEY, inputs), inputs, KEY)
     assert len(np.unique(outputs)) == 5
+
+
+@pytest.mark.parametrize("num_examples", [4, 8, 11])
+def test_groups_on_two_devices_are_those_on_one(x64, num_examples):
+    inner, inputs, mesh = (
+        models.mlp([50], 1, dropout=0.5),
+        normal(num_examples, 3),
+        training.batch_mesh(2, num_devices=2),
+    )
+    params, state = inner.init(KEY, inputs)
+
+    def value_and_slope(mesh):
+        model = models.in_groups(inner, size=2, mesh=mesh)
+        return jax.jit(jax.value_and_grad(lambda params: jnp.sum(model.apply(params, state, inputs, KEY)[0] ** 2)))
+
+    on_one, on_two = value_and_slope(None)(params), value_and_slope(mesh)(training.replicate(params, mesh))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), on_one, on_two)
 
 
 def test_models_made_of_models_refuse():
