@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -70,12 +69,12 @@ def make_training(config: Config, way: str, model, params):
     return frozen if way == "frozen" else adam, loss_fn
 
 
-@jax.jit(static_argnames=("config", "way", "size", "model"))
 def train_and_test(config: Config, way: str, size: int, model, learned, data):
     """The test accuracy of the nets of all seeds, each trained in this way on `size` images of its own."""
     optimizer, loss_fn = make_training(config, way, model, learned.params)
 
-    def train_net(key):
+    @jax.jit
+    def train_net(key, learned, data):
         images_key, net_key = jax.random.split(key)
         drawn = jax.random.permutation(images_key, len(data.train.targets))[:size]
         own = jax.tree.map(lambda leaf: leaf[drawn], data.train)
@@ -86,7 +85,7 @@ def train_and_test(config: Config, way: str, size: int, model, learned, data):
         )
         return jnp.where(net.step == config.num_steps, metrics.accuracy(logits, data.test.targets), jnp.nan)
 
-    return lax.map(train_net, training.seed_keys(config.seed, config.num_seeds))
+    return training.map_nets(train_net, training.seed_keys(config.seed, config.num_seeds), learned, data)
 
 
 def main(config: Config, run: Run) -> dict:

@@ -76,20 +76,21 @@ def make_nets(config: Config, name: str):
     return model, training.make_loss(model, losses.softmax_cross_entropy), optimizer, nets
 
 
-@jax.jit(static_argnames=("config", "name", "size"))
 def train_and_test(config: Config, name: str, size: int, data):
     """The nets of all seeds, each trained on `size` images of its own, and their test accuracies by shift."""
     model, loss_fn, optimizer, nets = make_nets(config, name)
     sizes = {"batch_size": 50, "num_steps": config.num_steps * LENGTHS.get(name, 1)}
-    shifted = [jnp.pad(data.test.inputs, ((0, 0), (0, 0), (pixels, 0), (0, 0)))[:, :, :28] for pixels in SHIFTS]
 
-    def train_net(net):
-        own = jax.tree.map(lambda leaf: jax.random.permutation(jax.random.fold_in(net.key, 2), leaf)[:size], data.train)
+    @jax.jit
+    def train_net(net, data):
+        drawn = jax.random.permutation(jax.random.fold_in(net.key, 2), len(data.train.targets))[:size]
+        own = jax.tree.map(lambda leaf: leaf[drawn], data.train)
         net, _ = training.train_steps(net, own, loss_fn, optimizer, **sizes)
+        shifted = [jnp.pad(data.test.inputs, ((0, 0), (0, 0), (pixels, 0), (0, 0)))[:, :, :28] for pixels in SHIFTS]
         logits = jax.lax.map(lambda images: model.apply(net.params, net.state, images)[0], jnp.stack(shifted))
         return net, metrics.accuracies(logits, data.test.targets)
 
-    return jax.lax.map(train_net, nets)
+    return training.map_nets(train_net, nets, data)
 
 
 def compare_layers(run: Run, nets, images) -> dict:
