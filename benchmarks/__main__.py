@@ -50,6 +50,7 @@ EPOCH = {
 FITTING = {
     "NumPy, one net": "benchmarks.in_numpy fitting",
     "jaxnn, one net": "benchmarks.in_jax fitting_1 1",
+    "jaxnn, one net, its optimizer in `optax.flatten`": "benchmarks.in_jax fitting_1_flat 1",
     "jaxnn, 512 nets, 1 device": "benchmarks.in_jax fitting_512 1",
     "jaxnn, 512 nets": "benchmarks.in_jax fitting_512",
     "jaxnn, 512 nets, shuffled": "benchmarks.in_jax fitting_512_shuffled",

@@ -191,13 +191,15 @@ def matmul():
     serve(block, units=2 * size**3)
 
 
-def fitting(num_nets, shuffle=False):
+def fitting(num_nets, shuffle=False, flatten=False):
     """`num_nets` nets 2-6-1 side by side, spread over the devices, on mentat's data, batches and step size."""
     updates = 10_000
     inputs = jax.random.uniform(jax.random.key(0), (100, 2), minval=-2, maxval=2)
     data = Batch(inputs, jnp.sum(inputs**2, axis=1, keepdims=True))
     model = models.mlp([6], 1, activation=jax.nn.sigmoid)
     optimizer = optax.sgd(lambda step: 0.6 / (step + 1) ** 0.3, momentum=0.7)
+    if flatten:
+        optimizer = optax.flatten(optimizer)
 
     def loss_fn(params, state, batch, key):
         outputs, state = model.apply(params, state, batch.inputs)
@@ -232,6 +234,7 @@ CONTESTANTS = {
     "epoch": epoch,
     "matmul": matmul,
     "fitting_1": functools.partial(fitting, 1),
+    "fitting_1_flat": functools.partial(fitting, 1, flatten=True),
     "fitting_512": functools.partial(fitting, 512),
     "fitting_512_shuffled": functools.partial(fitting, 512, shuffle=True),
 }

@@ -113,6 +113,7 @@ def train_steps(
         more numbers per example, by their names: `(losses, state, {"accuracy": ...})`.
     optimizer: any of Optax whose update asks for `value`, `grad` or `value_fn` (`optax.lbfgs`, `polyak_sgd`,
         `contrib.reduce_on_plateau`), the loss, the gradient and the loss as a function of the params, or for no more.
+        One small net alone trains in two thirds of the time with `optax.flatten(optimizer)`.
     shuffle: each epoch in an order of its own; a batch of all examples at once is never shuffled.
     micro_batch: a divisor of the batch size. The gradient is then the mean of those of the micro-batches, one after the
         other: the same to rounding, in less memory (on CPU, for convolutions on 512 images, also in half the time); but
@@ -189,13 +190,22 @@ def map_nets(fn: Callable, nets: PyTree, *shared: PyTree) -> PyTree:
 
     fn: jitted, or the devices would wait for each other.
     """
-    numbers, devices = range(num_examples(nets)), jax.local_devices()
-    places = [devices[number % len(devices)] for number in numbers]
+    devices = jax.local_devices()
+    places = [devices[number % len(devices)] for number in range(num_examples(nets))]
     copies = {place: jax.device_put(shared, place) for place in places}
-    single = [jax.tree.map(lambda leaf, number=number: leaf[number], nets) for number in numbers]
-    single = jax.device_put(single, places)  # all of them before the first begins, or they would wait for it
+    single = jax.device_put(_unstack(nets), places)  # all of them before the first begins, or they would wait for it
     results = [fn(net, *copies[place]) for net, place in zip(single, places, strict=True)]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *jax.device_put(results, devices[0]))
+    return _stack(jax.device_put(results, devices[0]))
+
+
+@jax.jit
+def _unstack(trees):
+    return [jax.tree.map(lambda leaf, number=number: leaf[number], trees) for number in range(num_examples(trees))]
+
+
+@jax.jit
+def _stack(trees):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def batch_mesh(batch_size: int, *, num_devices: int | None = None) -> Mesh:
