@@ -41,9 +41,10 @@ ALLOWED = {  # room: the rooms that it may import
     "lab.checkpoint": {"lab.files"},
     "lab.chunks": {"lab.console"},
     "lab.run": {"lab.checkpoint", "lab.chunks", "lab.config", "lab.console", "lab.environment", "lab.files"},
-    "lab.start": {"lab.chunks", "lab.config", "lab.console", "lab.environment", "lab.files", "lab.run"},
-    "lab.plots": set(),
-    "lab.diagrams": {"lab.plots"},
+    "lab.start": {"lab.chunks", "lab.config", "lab.console", "lab.environment", "lab.files", "lab.run", "lab.style"},
+    "lab.style": set(),
+    "lab.plots": {"lab.style"},
+    "lab.diagrams": {"lab.plots", "lab.style"},
 }
 EXPERIMENTS = sorted((ROOT / "experiments").glob("[!_]*.py"))
 

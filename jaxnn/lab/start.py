@@ -23,7 +23,7 @@ from typing import Any
 import filelock
 import jax
 
-from jaxnn.lab import console, environment
+from jaxnn.lab import console, environment, style
 from jaxnn.lab.chunks import StoppedError
 from jaxnn.lab.config import BadUsageError, TrainingOptions, parse_command_line
 from jaxnn.lab.environment import NoDeviceError
@@ -102,6 +102,7 @@ def _execute(run: Run, settings: dict[str, Any], main: Callable[[Run], dict[str,
         write_json(directory / "config.json", settings)
     environment.use_compilation_cache()
     environment.use_all_cores()
+    style.use()
     device = environment.device()
     write_json(directory / "environment.json", environment.describe() | _earlier(directory))
     log.info("%s on %s, results in %s", settings["experiment"], device, directory)
