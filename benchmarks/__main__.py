@@ -70,21 +70,21 @@ SHAPES = ("128x28x28x1 * 3x3x1x32", "128x14x14x32 * 3x3x32x64", "50x12x12x24 * 5
 
 
 class Bar(NamedTuple):
-    """How many times as long as another one contestant takes, and what that must at most or at least be."""
+    """A figure, such as how many times as long as another one contestant takes, and what it must be."""
 
     name: str
-    ratio: float
+    figure: float
     at_most: float = math.inf
     at_least: float = 0.0
 
     def __str__(self) -> str:
         bound = f"at most {self.at_most:g}" if self.at_most < math.inf else f"at least {self.at_least:g}"
-        return f"{self.name} {self.ratio:.2f} ({'' if self.is_kept else 'MISSED, '}{bound})"
+        return f"{self.name} {self.figure:.2f} ({'' if self.is_kept else 'MISSED, '}{bound})"
 
     @property
     def is_kept(self) -> bool:
-        """Whether the ratio is within its bound."""
-        return self.at_least <= self.ratio <= self.at_most
+        """Whether the figure is within its bound."""
+        return self.at_least <= self.figure <= self.at_most
 
 
 def main():
