@@ -23,7 +23,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from jaxnn import cnn, layers, losses, metrics, models, ops, training
-from jaxnn.lab import datasets, plots
+from jaxnn.lab import datasets, devices, plots
 from jaxnn.lab.config import Count, DataDir, NumSeeds, Seed
 from jaxnn.lab.run import Run, mean_and_sd
 from jaxnn.lab.start import start
@@ -83,14 +83,13 @@ def train_and_test(config: Config, name: str, size: int, data):
 
     @jax.jit
     def train_net(net, data):
-        drawn = jax.random.permutation(jax.random.fold_in(net.key, 2), len(data.train.targets))[:size]
-        own = jax.tree.map(lambda leaf: leaf[drawn], data.train)
+        own = jax.tree.map(lambda leaf: jax.random.permutation(jax.random.fold_in(net.key, 2), leaf)[:size], data.train)
         net, _ = training.train_steps(net, own, loss_fn, optimizer, **sizes)
         shifted = [jnp.pad(data.test.inputs, ((0, 0), (0, 0), (pixels, 0), (0, 0)))[:, :, :28] for pixels in SHIFTS]
         logits = jax.lax.map(lambda images: model.apply(net.params, net.state, images)[0], jnp.stack(shifted))
         return net, metrics.accuracies(logits, data.test.targets)
 
-    return training.map_nets(train_net, nets, data)
+    return devices.map_nets(train_net, nets, data)
 
 
 def compare_layers(run: Run, nets, images) -> dict:
