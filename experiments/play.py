@@ -39,7 +39,7 @@ def fold(params, state) -> list[dict]:
 
     The last layer, and all of a net without it, have the scale 1 and their bias as shift.
     """
-    names = sorted(name for name in params if name.startswith("Conv_")) + ["Dense_0", "Dense_1"]
+    names = [*sorted(name for name in params if name.startswith("Conv_")), "Dense_0", "Dense_1"]
     folded = []
     for number, name in enumerate(names):
         kernel, norm = params[name]["kernel"], f"BatchNorm_{number}"

@@ -205,9 +205,9 @@
     const { kernel } = net[index];
     const [rows, columns, inputs, outputs] = kernel.shape;
     const ordinal = `Convolution ${index + 1}`;
-    const maps = element("canvas", { class: "maps", role: "img", "aria-label": `${ordinal}: kernels and their maps` });
+    const maps = element("canvas", { id: `maps-${index + 1}`, class: "maps", role: "img", "aria-label": `${ordinal}: kernels and their maps` });
     const names = ["goes in", "the kernel", "slid over what goes in", "largest of 2×2, normalised, ReLU"];
-    const large = names.map((name) => [element("canvas", { class: "square", role: "img", "aria-label": name }), name]);
+    const large = names.map((name, i) => [element("canvas", { id: `one-${index + 1}-${i + 1}`, class: "square", role: "img", "aria-label": name }), name]);
     const one = element("div", { class: "one" }, ...large.map(([canvas, name]) =>
       element("figure", {}, canvas, element("figcaption", {}, name))));
     const text = `${outputs} kernels of ${rows}×${columns}${inputs > 1 ? `, each over all ${inputs} maps below` : ""}. In each`
@@ -275,7 +275,7 @@
 
   const views = net.slice(0, -2).map((_, index) => addLayer(index));
   const numHidden = net.at(-2).shift.values.length;
-  const hiddenCanvas = element("canvas", { role: "img", "aria-label": "The neurons of the dense layer, light where active" });
+  const hiddenCanvas = element("canvas", { id: "dense", role: "img", "aria-label": "The neurons of the dense layer, light where active" });
   document.getElementById("layers").append(element("div", { class: "layer" },
     element("h3", {}, "Dense layer"),
     element("p", {}, `${numHidden} neurons, each over all that the last maps show: light where it answers.`),

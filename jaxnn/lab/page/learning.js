@@ -55,9 +55,9 @@
     if (on) goOn();
   }
 
-  function accuracy() {
+  function numRight() {
     const logits = forwardMlp(net, Float64Array.from(points.inputs), activation()).at(-1);
-    return logits.filter((v, n) => (v > 0) === (points.labels[n] === 1)).length / logits.length;
+    return logits.filter((v, n) => (v > 0) === (points.labels[n] === 1)).length;
   }
 
   function tell() {
@@ -67,8 +67,8 @@
     }
     const { loss } = lossAndGradients(net, Float64Array.from(points.inputs), points.labels, activation());
     const numWeights = net.reduce((sum, { weight, bias }) => sum + weight.length + bias.length, 0);
-    say("learning-reading", `Step ${step.toLocaleString("en")}: loss ${loss.toFixed(3)}, ${Math.round(100 * accuracy())} % of`
-      + ` ${points.labels.length} points right. ${numWeights} weights.`);
+    say("learning-reading", `Step ${step.toLocaleString("en")}: loss ${loss.toFixed(3)}, ${numRight()} of`
+      + ` ${points.labels.length} points right, with ${numWeights} weights.`);
   }
 
   /** What every layer computes at size × size places of the plane, the lowest row first. */

@@ -67,7 +67,7 @@
   const units = { weights: PRINTED.map((row) => [...row]), threshold: 0, turn: -60 };
   const maps = [];
   const unitSliders = PRINTED.map((row, i) => {
-    const canvas = element("canvas", { class: "square", role: "img", "aria-label": `What unit ${i + 1} adds to the sum` });
+    const canvas = element("canvas", { id: `unit-${i + 1}`, class: "square", role: "img", "aria-label": `What unit ${i + 1} adds to the sum` });
     const inner = element("div");
     get("units").append(element("fieldset", { class: "unit" }, element("legend", {}, `Unit ${i + 1}`), canvas, inner));
     maps.push(canvas);
