@@ -148,8 +148,8 @@ class Page:
         """Presses the mouse at the first of these places, from 0 to 1 on the element, and moves it over the others."""
         script = """(selector) => { const element = document.querySelector(selector);
             element.scrollIntoView({ block: "center", behavior: "instant" });
-            const { left, top, width, height } = element.getBoundingClientRect(); return [left, top, width, height]; }"""
-        left, top, width, height = self.call(script, selector)
+            return element.getBoundingClientRect().toJSON(); }"""
+        left, top, width, height = map(self.call(script, selector).get, ("x", "y", "width", "height"))
         points = [{"x": left + width * x, "y": top + height * y, "button": "left"} for x, y in places]
         self.send("Input.dispatchMouseEvent", type="mousePressed", clickCount=1, **points[0])
         for point in points[1:]:
