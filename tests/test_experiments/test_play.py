@@ -348,6 +348,7 @@ def test_everything_that_one_can_touch_or_see_has_a_name(page):
         return !label?.trim() || (e.tagName === "CANVAS" && !e.getAttribute("role"));
     }).map((e) => e.outerHTML)""")
     assert nameless == []
+    page.drag("#bowl", [(0.2, 0.2)])
     page.click("#descent-deck")
     wait_for(page, "#said", "after 5,497 steps")  # what a screen reader says
 

@@ -155,9 +155,10 @@ function onChoice(name, handler) {
   document.querySelectorAll(`input[name="${name}"]`).forEach((radio) => radio.addEventListener("change", handler));
 }
 
-/** Writes a sentence, which a screen reader says once nothing has changed for a while. */
+/** Writes a sentence, which a screen reader says once nothing has changed for a while, if a hand has changed it. */
 function say(id, text) {
   document.getElementById(id).textContent = text;
+  if (navigator.userActivation?.hasBeenActive === false) return;
   clearTimeout(say.waiting);
   say.waiting = setTimeout(() => { document.getElementById("said").textContent = text; }, 700);
 }
