@@ -87,6 +87,7 @@ def main(config: Config, run: Run) -> dict:
     logits = read(round_to_float16(folded), images)
     num_weights = sum(leaf.size for leaf in jax.tree.leaves(net.params))
     facts = {"accuracy": metrics.accuracy(logits, labels), "num_images": len(labels), "num_weights": num_weights}
+    facts["label_smoothing"] = loaded.config.label_smoothing
     path = run.directory / "page.html"
     write_whole(path, page.make_page({"layers": jax.tree.map(page.pack_float16, folded), **facts}).encode())
     run.say(f"page: {path} (open it in a browser)")

@@ -80,7 +80,7 @@ def test_folded_layers_are_the_net(batch_norm):
     params, state = model.init(jax.random.key(0), pixels)
     params = jax.tree.map(lambda leaf: leaf + rng.normal(0, 2, leaf.shape).astype(np.float32), params)  # scales < 0 too
     state = jax.tree.map(lambda leaf: leaf + rng.uniform(0, 3, leaf.shape).astype(np.float32), state)
-    expected, _ = model.apply(params, state, pixels)
+    expected, _ = jax.jit(model.apply)(params, state, pixels)
     np.testing.assert_allclose(play.read(play.fold(params, state), pixels), expected, rtol=1e-4, atol=1e-3)
 
 
@@ -116,14 +116,15 @@ def test_reasons_are_those_of_jax(page, folded):
 
     script = """(pixels) => { const seen = readDigit(testNet, pixels);
         return [Array.from(inkTimesGradient(testNet, seen)), Array.from([...occlusion(testNet, seen)].at(-1))]; }"""
-    digit = jnp.asarray(digits()[3], jnp.float32)
+    digit = jnp.asarray(digits()[3], float)
     gradient, falls = page.call(script, flat(digit))
-    np.testing.assert_allclose(gradient, flat(jax.grad(log_prob)(digit) * digit), atol=1e-3)
+    expected = jax.jit(jax.grad(log_prob))(digit) * digit
+    np.testing.assert_allclose(gradient, flat(expected), atol=1e-3)
     log_probs = jax.nn.log_softmax(play.read(folded, digit[None]))[0]
     for row, column in ((0, 0), (8, 10), (13, 9), (21, 21)):
         hidden = digit.at[row : row + 7, column : column + 7].set(0)
         now = jax.nn.log_softmax(play.read(folded, hidden[None]))[0, log_probs.argmax()]
-        assert falls[(row + 3) * 28 + column + 3] == pytest.approx(log_probs.max() - now, abs=1e-3)
+        assert falls[(row + 3) * 28 + column + 3] == pytest.approx(float(log_probs.max() - now), abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -131,15 +132,15 @@ def test_reasons_are_those_of_jax(page, folded):
 )
 def test_gradients_of_the_small_net_are_those_of_jax(page, x64, name, f):
     rng = np.random.default_rng(0)
-    inputs, labels = rng.normal(size=(7, 2)), rng.integers(0, 2, 7)
+    inputs, labels = jnp.array(rng.normal(size=(7, 2))), rng.integers(0, 2, 7)
     model = models.mlp([4, 3], 1, activation=f)
-    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), model.init(jax.random.key(0), inputs)[0])
+    params = jax.tree.map(lambda leaf: jnp.array(rng.normal(size=leaf.shape)), model.init(jax.random.key(0), inputs)[0])
 
     def loss_fn(params):
         logits = model.apply(params, {}, inputs)[0][:, 0]
         return optax.sigmoid_binary_cross_entropy(logits, labels).mean()
 
-    loss, gradients = jax.value_and_grad(loss_fn)(params)
+    loss, gradients = jax.jit(jax.value_and_grad(loss_fn))(params)
     sizes = ({"numInputs": i, "numOutputs": o} for i, o in ((2, 4), (4, 3), (3, 1)))
     net = [size | jax.tree.map(flat, layer) for size, layer in zip(sizes, params, strict=True)]
     script = """(net, inputs, labels, name) => {
@@ -248,6 +249,7 @@ DIGIT = {"maps-1", "maps-2", "dense", "sees", "reason"}
 CONTROLS = [  # what is done, the canvases that must change, those that may
     (lambda page: page.click("#examples button:nth-child(6)"), DIGIT | {"paper"}, {"one"}),
     (lambda page: page.click("input[value=occlusion]"), {"reason"}, {}),
+    (lambda page: page.click("input[value=gradient]"), {"reason"}, {}),
     (lambda page: page.pull("kernel-1", 5), {"maps-1", "one-1-2", "one-1-3"}, {"one-1"}),
     (lambda page: page.pull("kernel-2", 3), {"maps-2", "one-2-2", "one-2-3"}, {"one-2"}),
     (lambda page: page.pull("neuron-w1", 3), {"neuron-surface", "neuron-above"}, {}),

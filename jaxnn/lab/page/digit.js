@@ -138,8 +138,8 @@
     const values = clouds ?? empty.values;
     const most = spread(values);
     const pixels = seen ? seen.pixels : empty.values;
-    const grey = rgb("muted");
-    const colourOf = (i) => blend(diverging(values[i] / most), grey, 0.35 * (pixels[i] / 255) * (1 - Math.abs(values[i]) / most));
+    const muted = rgb("muted");
+    const colourOf = (i) => blend(diverging(values[i] / most), muted, 0.35 * (pixels[i] / 255) * (1 - Math.abs(values[i]) / most));
     drawSquare("reason", { ...empty, values: values.map((_, i) => i) }, colourOf);
   }
 
@@ -189,7 +189,7 @@
   }
 
   const signed = (most) => (value) => diverging(value / most);
-  const light = (most) => (value) => inkColour(value / most);
+  const grey = (most) => (value) => inkColour(value / most);
 
   /** Numbers of any proportions in the middle of a square. */
   function drawTile(ctx, picture, colourOf, x, y, size) {
@@ -210,8 +210,9 @@
     const large = names.map((name, i) => [element("canvas", { id: `one-${index + 1}-${i + 1}`, class: "square", role: "img", "aria-label": name }), name]);
     const one = element("div", { class: "one" }, ...large.map(([canvas, name]) =>
       element("figure", {}, canvas, element("figcaption", {}, name))));
-    const text = `${outputs} kernels of ${rows}×${columns}${inputs > 1 ? `, each over all ${inputs} maps below` : ""}. In each`
-      + " column: the kernel, orange where ink excites it and blue where ink silences it; its map; and what goes on to the next layer.";
+    const [over, light] = index ? [`, each over all ${inputs} maps of convolution ${index}`, "light"] : ["", "ink"];
+    const text = `${outputs} kernels of ${rows}×${columns}${over}. In each column: the kernel, orange where ${light} excites it`
+      + ` and blue where ${light} silences it; its map; and what goes on to the next layer.`;
     const box = element("div", { class: "layer" }, element("h3", {}, ordinal), element("p", {}, text), maps);
     let k = 0;
     const slider = addSlider(box, {
@@ -246,7 +247,7 @@
         drawTile(ctx, kernelPicture(kernel, j), signed(weights), x, y, size);
         if (layer) {
           drawTile(ctx, channel(layer.convolved, j), signed(most), x, y + cell, size);
-          drawTile(ctx, channel(layer.active, j), light(top), x, y + 2 * cell, size);
+          drawTile(ctx, channel(layer.active, j), grey(top), x, y + 2 * cell, size);
         }
         if (j === k) {
           ctx.strokeStyle = css("accent");
@@ -259,10 +260,10 @@
 
     function drawLarge(layer, weights, most, top) {
       const pictures = [
-        layer && [mosaic(layer.inputs), light(spread(layer.inputs.values))],
+        layer && [mosaic(layer.inputs), grey(spread(layer.inputs.values))],
         [kernelPicture(kernel, k), signed(weights)],
         layer && [channel(layer.convolved, k), signed(most)],
-        layer && [channel(layer.active, k), light(top)],
+        layer && [channel(layer.active, k), grey(top)],
       ];
       large.forEach(([canvas], i) => {
         const { ctx, width } = begin(canvas);
@@ -288,7 +289,7 @@
     const values = new Float32Array(width * height);
     if (seen) values.set(seen.hidden);
     const { ctx, width: w, height: h } = begin(hiddenCanvas);
-    drawGrid(ctx, { height, width, values }, light(spread(values)), [0, 0, w, h]);
+    drawGrid(ctx, { height, width, values }, grey(spread(values)), [0, 0, w, h]);
   }
 
   // The pen, by pointer and by keys.
@@ -353,6 +354,8 @@
   document.getElementById("facts").textContent =
     `The net has ${data.num_weights.toLocaleString("en")} weights, here in 16 bits each, and reads ${percent(data.accuracy)} of`
     + ` ${data.num_images.toLocaleString("en")} validation images right. Where it is wrong, see what it saw.`;
+  document.getElementById("doubt").textContent = data.label_smoothing && `It was trained never to be too sure: ${percent(data.label_smoothing)}`
+    + " of each label's probability was spread over all digits.";
   showPen();
   keepDrawn(drawAllOfIt);
   drawExample(3);

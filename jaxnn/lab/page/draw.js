@@ -133,7 +133,7 @@ function element(tag, attributes = {}, ...children) {
 }
 
 /** A slider with its name and its value; `show` writes a value as it is read. It has `set(value)`. */
-function addSlider(parent, { id, label, min, max, step, value, show = (v) => v.toFixed(2) }, onInput) {
+function addSlider(parent, { id, label, min, max, step, value, show = (v) => number(v) }, onInput) {
   const input = element("input", { type: "range", id, min, max, step, value });
   const output = element("output", { for: id });
   const display = () => {

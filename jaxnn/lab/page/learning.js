@@ -109,23 +109,39 @@
     strokeLines(ctx, [[x - 8, y, x + 8, y], [x, y - 8, x, y + 8]], (a, b) => [a, b]);
   }
 
+  /** A column of small pictures for the inputs, each hidden layer and the output, and the weights between them. */
   function drawNeurons() {
     const { ctx, width, height } = begin(get("neurons"));
-    const hidden = ask(COARSE).slice(1, -1);
-    const cell = Math.min(width / settings.layers, height / settings.width, 64);
-    const gap = settings.layers > 1 ? (width - cell * settings.layers) / (settings.layers - 1) : 0;
-    hidden.forEach((values, k) => {
-      const [centre] = chosen("activation") === "logistic" ? [0.5] : [0];
-      for (let j = 0; j < settings.width; j++) {
-        const map = channel({ height: COARSE, width: COARSE, channels: settings.width, values }, j);
-        const shifted = map.values.map((value) => value - centre);
-        const place = [k * (cell + gap), j * height / settings.width, cell - 3, Math.min(cell, height / settings.width) - 3];
-        const most = spread(shifted);
-        drawGrid(ctx, { ...map, values: shifted }, (value) => diverging(value / most), place, { smooth: true, flip: true });
+    const columns = ask(COARSE);
+    const counts = [2, ...net.map(({ numOutputs }) => numOutputs)];
+    const size = Math.min(height / Math.max(...counts) - 4, width / (1.5 * counts.length), 48);
+    const corner = (k, j) => [k * (width - size) / (counts.length - 1), height * (j + 0.5) / counts[k] - size / 2];
+    net.forEach((layer, k) => drawWeights(ctx, layer, (i) => corner(k, i), (j) => corner(k + 1, j), size));
+    columns.forEach((values, k) => {
+      const middle = k > 0 && k < net.length && chosen("activation") === "logistic" ? 0.5 : 0;
+      for (let j = 0; j < counts[k]; j++) {
+        const map = channel({ height: COARSE, width: COARSE, channels: counts[k], values }, j);
+        const most = spread(map.values.map((value) => value - middle));
+        const place = [...corner(k, j), size, size];
+        drawGrid(ctx, map, (value) => diverging((value - middle) / most), place, { smooth: true, flip: true });
         ctx.strokeStyle = css("line");
+        ctx.lineWidth = 1;
         ctx.strokeRect(...place);
       }
     });
+  }
+
+  function drawWeights(ctx, { numInputs, numOutputs, weight }, from, to, size) {
+    const most = Math.max(1, spread(weight));
+    for (let i = 0; i < numInputs; i++) {
+      for (let j = 0; j < numOutputs; j++) {
+        const w = weight[i * numOutputs + j];
+        const [[x0, y0], [x1, y1]] = [from(i), to(j)];
+        ctx.strokeStyle = css(w > 0 ? "high" : "low", 0.75);
+        ctx.lineWidth = 3 * Math.abs(w) / most;
+        strokeLines(ctx, [[x0 + size, y0 + size / 2, x1, y1 + size / 2]], (x, y) => [x, y]);
+      }
+    }
   }
 
   function drawLosses() {

@@ -83,10 +83,10 @@
     return (x1, x2) => v * (isLogistic ? logistic(w1 * x1 + w2 * x2 + b) : w1 * x1 + w2 * x2 + b);
   }
 
-  function sumOfUnits() {
+  function sumOfUnits(numPoints) {
     const isLogistic = chosen("units-activation") === "logistic";
     const terms = units.weights.map((weights) => unit(weights, isLogistic));
-    return { terms, grid: sample((x1, x2) => terms.reduce((sum, term) => sum + term(x1, x2), 0), 6) };
+    return { terms, grid: sample((x1, x2) => terms.reduce((sum, term) => sum + term(x1, x2), 0), 6, numPoints) };
   }
 
   function drawUnits() {
@@ -115,7 +115,7 @@
 
   function unitsChanged() {
     drawUnits();
-    const { values } = sumOfUnits().grid;
+    const { values } = sumOfUnits(241).grid; // fine enough for two decimals
     const shape = chosen("units-activation") === "logistic" ? "It may be curved" : "Without an activation function it is straight";
     say("units-reading", `On this square y runs from ${number(smallest(values))} to ${number(largest(values))}. The boundary is where`
       + ` y = ${number(units.threshold)}. ${shape}.`);

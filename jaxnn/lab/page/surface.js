@@ -2,12 +2,13 @@
 // Functions of x₁ and x₂: as a surface over its floor, and seen from above.
 
 const NUM_POINTS = 45; // along each axis
+const FLOOR = -0.42; // where it lies, as heights of a surface run from 0 to 1
 
 /** The values of f on [-half, half]², x₁ to the right, the lowest x₂ first. */
-function sample(f, half) {
-  const at = (i) => half * (2 * i / (NUM_POINTS - 1) - 1);
-  const values = Float64Array.from({ length: NUM_POINTS ** 2 }, (_, i) => f(at(i % NUM_POINTS), at(Math.floor(i / NUM_POINTS))));
-  return { height: NUM_POINTS, width: NUM_POINTS, values, half };
+function sample(f, half, numPoints = NUM_POINTS) {
+  const at = (i) => half * (2 * i / (numPoints - 1) - 1);
+  const values = Float64Array.from({ length: numPoints ** 2 }, (_, i) => f(at(i % numPoints), at(Math.floor(i / numPoints))));
+  return { height: numPoints, width: numPoints, values, half };
 }
 
 /** Values from above: orange over the level, blue under it, the boundary where they are equal, and an arrow. */
@@ -52,16 +53,16 @@ function drawAxes(ctx, half, margin, w, h) {
 /** Values as a surface, seen from `turn` degrees; heights run over `range`, and the floor shows the boundary. */
 function drawSurface(canvas, grid, { level = 0, arrow = null, turn = -60, range }) {
   const { ctx, width, height } = begin(canvas);
-  const size = Math.min(width / 1.5, height / 1.38);
+  const size = width / 1.75;
   const [cos, sin] = [Math.cos(turn * Math.PI / 180), Math.sin(turn * Math.PI / 180)];
   const project = (x, y, z) => { // x, y in -½ ... ½, z in 0 ... 1: to the right, up, and away from us
     const [across, away] = [x * cos - y * sin, x * sin + y * cos];
-    return [width / 2 + size * across, height * 0.72 - size * (0.42 * away + 0.62 * (z - 0.22)), away];
+    return [width / 2 + size * across, 0.6 * height - size * (0.42 * away + 0.55 * z), away];
   };
   const last = NUM_POINTS - 1;
   const flat = (i) => i / last - 0.5;
   const high = (value) => (Math.min(Math.max(value, range[0]), range[1]) - range[0]) / (range[1] - range[0]);
-  const floor = (column, row) => project(flat(column), flat(row), 0).slice(0, 2);
+  const floor = (column, row) => project(flat(column), flat(row), FLOOR).slice(0, 2);
   const scale = spread(grid.values.map((value) => value - level));
   const colourOf = (value, alpha) => `rgba(${diverging((value - level) / scale).map(Math.round).join(",")},${alpha})`;
   const facets = [];
@@ -83,7 +84,7 @@ function drawSurface(canvas, grid, { level = 0, arrow = null, turn = -60, range 
   if (arrow) drawArrow(ctx, floor(at(0), at(0)), floor(...arrow.map(at)));
   facets.sort((a, b) => b.away - a.away);
   for (const { points, value } of facets) fillPolygon(ctx, points, colourOf(value, 0.85), css("ink", 0.16));
-  drawEdges(ctx, project, range, grid.half);
+  drawEdges(ctx, project, range);
 }
 
 function fillPolygon(ctx, points, fill, stroke = fill) {
@@ -97,20 +98,20 @@ function fillPolygon(ctx, points, fill, stroke = fill) {
   ctx.stroke();
 }
 
-/** The names of the axes at the floor's edges, and the heights at its leftmost corner. */
-function drawEdges(ctx, project, range, half) {
+/** The names of the axes beside the floor, and the heights at its leftmost corner. */
+function drawEdges(ctx, project, range) {
   const corners = [[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]];
   const left = corners.reduce((a, b) => (project(...b, 0)[0] < project(...a, 0)[0] ? b : a));
   ctx.fillStyle = css("muted");
-  ctx.textAlign = "center";
   ctx.textBaseline = "middle";
   const nearer = (name, a, b) => {
-    const [x, y] = project(...a, 0)[2] < project(...b, 0)[2] ? a : b;
-    const [px, py] = project(1.14 * x, 1.14 * y, 0);
-    ctx.fillText(name, px, py + 4);
+    const [x, y] = project(...a, FLOOR)[2] < project(...b, FLOOR)[2] ? a : b;
+    const [px, py] = project(1.2 * x, 1.2 * y, FLOOR);
+    ctx.textAlign = px < project(0, 0, 0)[0] ? "right" : "left";
+    ctx.fillText(name, px, py + 6);
   };
-  nearer(`x₁: −${half} … ${half}`, [0, -0.5], [0, 0.5]);
-  nearer(`x₂: −${half} … ${half}`, [-0.5, 0], [0.5, 0]);
+  nearer("x₁", [0, -0.5], [0, 0.5]);
+  nearer("x₂", [-0.5, 0], [0.5, 0]);
   ctx.strokeStyle = css("muted", 0.7);
   ctx.lineWidth = 1;
   strokeLines(ctx, [[...project(...left, 0).slice(0, 2), ...project(...left, 1).slice(0, 2)]], (x, y) => [x, y]);
