@@ -83,7 +83,7 @@ function bowl([x1, x2]) {
 
   function drawHeights({ path, end }) {
     const { ctx, width, height } = begin(get("heights"));
-    const [left, bottom, lowest, highest] = [54, 22, -12, 4]; // powers of ten
+    const [left, bottom, lowest, highest] = [54, 22, -15, 4]; // powers of ten
     const steps = end === "neither" ? 100 : Math.max(10, path.length - 1);
     const x = (step) => left + (width - left - 8) * step / steps;
     const y = (f) => (height - bottom) * (1 - (Math.log10(Math.max(f, 1e-300)) - lowest) / (highest - lowest));

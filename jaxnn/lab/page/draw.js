@@ -25,7 +25,7 @@ function css(name, alpha = 1) {
 }
 
 function drawAll() {
-  colours = {};
+  [colours, shades] = [{}, null];
   drawings.forEach((draw) => draw());
 }
 
@@ -36,15 +36,23 @@ function blend(from, to, share) {
   return from.map((value, i) => value + (to[i] - value) * share);
 }
 
+const NUM_SHADES = 256; // on each side of 0: more would look the same, and each is mixed once only
+let shades = null;
+
 /** The colour of a number: -1 blue, 0 like the page, 1 orange. */
 function diverging(value) {
-  const t = Math.min(Math.max(value, -1), 1);
-  return blend(rgb("panel"), rgb(t < 0 ? "low" : "high"), Math.abs(t) ** 0.8);
+  shades ??= Array.from({ length: 2 * NUM_SHADES + 1 }, (_, i) => {
+    const t = i / NUM_SHADES - 1;
+    return blend(rgb("panel"), rgb(t < 0 ? "low" : "high"), Math.abs(t) ** 0.8);
+  });
+  return shades[Math.round(NUM_SHADES * (1 + Math.min(Math.max(value, -1), 1)))];
 }
+
+const GREYS = Array.from({ length: 256 }, (_, i) => [i, i, i]);
 
 /** The colour of ink, 0 black ... 1 white, as in MNIST. */
 function inkColour(value) {
-  return [255 * value, 255 * value, 255 * value];
+  return GREYS[Math.round(255 * value)];
 }
 
 /** The context of a canvas, cleared and sharp on every screen, and its size on the page. */
@@ -59,16 +67,18 @@ function begin(canvas) {
   return { ctx, width, height };
 }
 
+const small = document.createElement("canvas"); // on which grids are made, a pixel for each number
+
 /** A grid of numbers as a picture; `colourOf` makes a colour of each. `flip`: the first row is the lowest. */
 function drawGrid(ctx, { height, width, values }, colourOf, [x, y, w, h], { smooth = false, flip = false } = {}) {
-  const small = document.createElement("canvas");
   [small.width, small.height] = [width, height];
   const pixels = new ImageData(width, height);
-  values.forEach((value, i) => {
+  for (let i = 0; i < values.length; i++) {
     const row = Math.floor(i / width);
-    const at = (flip ? height - 1 - row : row) * width + (i % width);
-    pixels.data.set([...colourOf(value), 255], 4 * at);
-  });
+    const at = 4 * ((flip ? height - 1 - row : row) * width + (i % width));
+    [pixels.data[at], pixels.data[at + 1], pixels.data[at + 2]] = colourOf(values[i]);
+    pixels.data[at + 3] = 255;
+  }
   small.getContext("2d").putImageData(pixels, 0, 0);
   ctx.imageSmoothingEnabled = smooth;
   ctx.drawImage(small, x, y, w, h);

@@ -13,8 +13,11 @@ function likeMnist(picture) {
 /** The pixels of a canvas in grey, rounded as Pillow rounds them. */
 function readGrey(canvas) {
   const { data, width, height } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-  const grey = (i) => (19595 * data[i] + 38470 * data[i + 1] + 7471 * data[i + 2] + 0x8000) >> 16;
-  return { height, width, values: Float64Array.from({ length: width * height }, (_, i) => grey(4 * i) / 255) };
+  const values = new Float64Array(width * height);
+  for (let i = 0, at = 0; i < values.length; i++, at += 4) {
+    values[i] = ((19595 * data[at] + 38470 * data[at + 1] + 7471 * data[at + 2] + 0x8000) >> 16) / 255;
+  }
+  return { height, width, values };
 }
 
 /** How much ink each pixel has, 0 to 1, and where the strokes are; specks of dust are left out. */
@@ -29,7 +32,7 @@ function findInk(picture) {
   }
   const peak = largest(smooth);
   if (peak < 0.05) return null;
-  const drawn = withoutSpecks(smooth.map((value) => value > 0.4 * peak), height, width);
+  const drawn = withoutSpecks(Uint8Array.from(smooth, (value) => value > 0.4 * peak), height, width);
   const near = dilate(drawn, height, width, 1 + Math.floor(Math.max(height, width) / 200)); // soft edges of strokes
   const full = median(difference.filter((_, i) => drawn[i]));
   const ink = difference.map((value, i) => (near[i] ? Math.min(Math.max(value / full, 0), 1) : 0));
@@ -37,9 +40,9 @@ function findInk(picture) {
 }
 
 /** The paper, however the light falls: the plane through the edge of the picture, whatever ink reaches it. */
-function background({ height, width, values }) {
+function background(picture) {
+  const { height, width, values } = picture;
   const margin = Math.max(1, Math.floor(Math.min(height, width) / 20));
-  const terms = (i) => [1, Math.floor(i / width) / height, (i % width) / width];
   let edge = [];
   for (let row = 0, i = 0; row < height; row++) {
     for (let column = 0; column < width; column++, i++) {
@@ -47,29 +50,33 @@ function background({ height, width, values }) {
       if (fromEdge < margin) edge.push(i);
     }
   }
-  let at;
+  let plane;
   for (let round = 0; round < 3; round++) {
-    const [a, b, c] = leastSquares(edge.map(terms), edge.map((i) => values[i]));
-    at = (i) => a + b * (Math.floor(i / width) / height) + c * ((i % width) / width);
-    const errors = edge.map((i) => Math.abs(values[i] - at(i)));
+    plane = fitPlane(picture, edge);
+    const errors = edge.map((i) => Math.abs(values[i] - plane(i)));
     const limit = 2 * median(errors) + 0.02;
     edge = edge.filter((_, k) => errors[k] <= limit);
   }
-  return values.map((_, i) => at(i));
+  return values.map((_, i) => plane(i));
 }
 
-/** The weights of the terms that come nearest to the targets: the normal equations, solved by elimination. */
-function leastSquares(rows, targets) {
-  const size = rows[0].length;
-  const system = Array.from({ length: size }, () => new Array(size + 1).fill(0));
-  rows.forEach((row, k) => {
-    for (let i = 0; i < size; i++) {
-      for (let j = 0; j < size; j++) system[i][j] += row[i] * row[j];
-      system[i][size] += row[i] * targets[k];
-    }
-  });
+/** The plane that comes nearest to these pixels, as a function of a pixel: least squares by the normal equations. */
+function fitPlane({ height, width, values }, pixels) {
+  const sums = new Float64Array(12); // three equations, each with three factors and what they are to give
+  const terms = [1, 0, 0, 0];
+  for (const i of pixels) {
+    [terms[1], terms[2], terms[3]] = [Math.floor(i / width) / height, (i % width) / width, values[i]];
+    for (let j = 0; j < 3; j++) for (let k = 0; k < 4; k++) sums[4 * j + k] += terms[j] * terms[k];
+  }
+  const [a, b, c] = solve([0, 4, 8].map((start) => [...sums.subarray(start, start + 4)]));
+  return (i) => a + b * (Math.floor(i / width) / height) + c * ((i % width) / width);
+}
+
+/** The solution of linear equations, rows of factors and what they are to give, by elimination. */
+function solve(system) {
+  const size = system.length;
   for (let i = 0; i < size; i++) {
-    if (Math.abs(system[i][i]) < 1e-9) continue; // the edge that is left does not tell
+    if (Math.abs(system[i][i]) < 1e-9) continue; // the pixels do not tell
     for (let j = 0; j < size; j++) {
       if (j === i) continue;
       const factor = system[j][i] / system[i][i];
@@ -128,7 +135,7 @@ function withoutSpecks(drawn, height, width) {
     }
   }
   const least = 0.05 * largest(sizes);
-  return Array.from(part, (number) => number > 0 && sizes[number] >= least);
+  return drawn.map((_, i) => part[i] > 0 && sizes[part[i]] >= least);
 }
 
 /** The drawing, grown so many times by the neighbours above, below, left and right. */
@@ -139,7 +146,7 @@ function dilate(drawn, height, width, times) {
     grown = before.map((value, i) => {
       const column = i % width;
       return value || before[i - width] || before[i + width]
-        || (column > 0 && before[i - 1]) || (column < width - 1 && before[i + 1]) || false;
+        || (column > 0 && before[i - 1]) || (column < width - 1 && before[i + 1]) || 0;
     });
   }
   return grown;
