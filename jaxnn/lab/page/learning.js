@@ -113,6 +113,7 @@
   function drawNeurons() {
     const { ctx, width, height } = begin(get("neurons"));
     const columns = ask(COARSE);
+    columns.push(columns.pop().map((v) => logistic(v) - 0.5)); // the output as the plane shows it
     const counts = [2, ...net.map(({ numOutputs }) => numOutputs)];
     const size = Math.min(height / Math.max(...counts) - 4, width / (1.5 * counts.length), 48);
     const corner = (k, j) => [k * (width - size) / (counts.length - 1), height * (j + 0.5) / counts[k] - size / 2];
