@@ -1,5 +1,5 @@
 "use strict";
-// The convolutional net of jaxnn/cnn.py, without its training. Maps are {height, width, channels, values}, channels last.
+// The net of jaxnn/cnn.py, without its training. Maps are {height, width, channels, values}, channels last.
 // A layer of the net is {kernel, scale, shift}: batch normalisation, once trained, is a scale and a shift per channel.
 
 /** An array {shape, float16}, float16 in base64, as {shape, values}. */
@@ -16,7 +16,7 @@ function halfToNumber(bits) {
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
 }
 
-/** The correlation that a convolution layer computes; the kernel, of shape [height, width, inputs, outputs], is not flipped. */
+/** The correlation that a convolution layer computes, with a kernel of shape [height, width, inputs, outputs]. */
 function convolve(maps, { shape: [rows, columns, inputs, outputs], values: weights }) {
   const [height, width] = [maps.height - rows + 1, maps.width - columns + 1];
   const values = new Float32Array(height * width * outputs);
@@ -99,7 +99,7 @@ function softmax(logits) {
   return powers.map((power) => power / sum);
 }
 
-/** What a net makes of 28x28 pixels 0 ... 255: what each layer computes on the way, logits, probabilities, best class. */
+/** What a net makes of 28x28 pixels 0 ... 255: each layer on the way, logits, probabilities, best class. */
 function readDigit(net, pixels) {
   let maps = { height: FIELD, width: FIELD, channels: 1, values: Float32Array.from(pixels, (pixel) => pixel / 255) };
   const layers = net.slice(0, -2).map((layer) => {
@@ -111,7 +111,9 @@ function readDigit(net, pixels) {
   });
   const [hiddenLayer, last] = net.slice(-2);
   const hidden = normaliseAndRelu(dense(maps.values, hiddenLayer.kernel), hiddenLayer).values;
-  const logits = dense(hidden, last.kernel).values.map((value, k) => value * last.scale.values[k] + last.shift.values[k]);
+  const logits = dense(hidden, last.kernel).values.map(
+    (value, k) => value * last.scale.values[k] + last.shift.values[k],
+  );
   const probabilities = softmax(logits);
   return { pixels, layers, hidden, logits, probabilities, best: probabilities.indexOf(largest(probabilities)) };
 }
@@ -120,13 +122,17 @@ function readDigit(net, pixels) {
 function inkTimesGradient(net, seen) {
   const [hiddenLayer, last] = net.slice(-2);
   const error = seen.probabilities.map((p, k) => ((k === seen.best ? 1 : 0) - p) * last.scale.values[k]);
-  const atHidden = denseBack(error, last.kernel).map((g, i) => (seen.hidden[i] > 0 ? g * hiddenLayer.scale.values[i] : 0));
+  const atHidden = denseBack(error, last.kernel).map((g, i) =>
+    seen.hidden[i] > 0 ? g * hiddenLayer.scale.values[i] : 0,
+  );
   let gradient = denseBack(atHidden, hiddenLayer.kernel);
   for (let number = seen.layers.length - 1; number >= 0; number--) {
     const { inputs, convolved, pooled, active } = seen.layers[number];
     const values = new Float32Array(convolved.values.length);
     const scales = net[number].scale.values;
-    gradient.forEach((g, i) => { if (active.values[i] > 0) values[pooled.from[i]] = g * scales[i % scales.length]; });
+    gradient.forEach((g, i) => {
+      if (active.values[i] > 0) values[pooled.from[i]] = g * scales[i % scales.length];
+    });
     gradient = convolveBack({ ...convolved, values }, inputs, net[number].kernel).values;
   }
   return gradient.map((g, i) => g * seen.layers[0].inputs.values[i]);
@@ -134,7 +140,7 @@ function inkTimesGradient(net, seen) {
 
 const HIDDEN_SQUARE = 7;
 
-/** How far the answer's log-probability falls where the 7x7 square with this corner is hidden; 0 where it has no ink. */
+/** How far the answer's log-probability falls where the 7x7 square with this corner is hidden. */
 function fallWhereHidden(net, seen, row, column) {
   const pixels = Float32Array.from(seen.pixels);
   let ink = 0;

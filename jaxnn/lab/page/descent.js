@@ -19,17 +19,35 @@ function bowl([x1, x2]) {
   return 4 * x1 ** 2 + x2 ** 2;
 }
 
-{ // Gradient descent with a learning rate to pull.
+{
+  // Gradient descent with a learning rate to pull.
   const HALF = 4;
   const get = (id) => document.getElementById(id);
   const descent = { start: [3, 3], rate: 0.02 };
   const box = get("descent-sliders");
   const place = { min: -4, max: 4, step: 0.1, value: 3 };
-  const rate = addSlider(box, {
-    id: "descent-rate", label: "η", min: 0.001, max: 0.3, step: 0.001, value: 0.02, show: (v) => v.toFixed(3),
-  }, (v) => { descent.rate = v; changed(); });
-  const starts = ["x₁", "x₂"].map((name, i) => addSlider(box, { ...place, id: `descent-x${i + 1}`, label: `Start ${name}` },
-    (v) => { descent.start[i] = v; changed(); }));
+  const rate = addSlider(
+    box,
+    {
+      id: "descent-rate",
+      label: "η",
+      min: 0.001,
+      max: 0.3,
+      step: 0.001,
+      value: 0.02,
+      show: (v) => v.toFixed(3),
+    },
+    (v) => {
+      descent.rate = v;
+      changed();
+    },
+  );
+  const starts = ["x₁", "x₂"].map((name, i) =>
+    addSlider(box, { ...place, id: `descent-x${i + 1}`, label: `Start ${name}` }, (v) => {
+      descent.start[i] = v;
+      changed();
+    }),
+  );
 
   function set(newRate, start = descent.start) {
     [descent.rate, descent.start] = [newRate, [...start]];
@@ -47,12 +65,12 @@ function bowl([x1, x2]) {
 
   function drawPath({ path, end }) {
     const { ctx, width, height } = begin(get("bowl"));
-    const at = ([x1, x2]) => [width * (x1 / HALF + 1) / 2, height * (1 - x2 / HALF) / 2];
+    const at = ([x1, x2]) => [(width * (x1 / HALF + 1)) / 2, (height * (1 - x2 / HALF)) / 2];
     const [cx, cy] = at([0, 0]);
     for (const level of [64, 49, 36, 25, 16, 9, 4, 1]) {
       const r = Math.sqrt(level);
       ctx.beginPath();
-      ctx.ellipse(cx, cy, (r / 2) * width / (2 * HALF), r * height / (2 * HALF), 0, 0, 2 * Math.PI);
+      ctx.ellipse(cx, cy, ((r / 2) * width) / (2 * HALF), (r * height) / (2 * HALF), 0, 0, 2 * Math.PI);
       ctx.fillStyle = css("low", 0.07);
       ctx.fill();
       ctx.strokeStyle = css("low", 0.35);
@@ -85,13 +103,14 @@ function bowl([x1, x2]) {
     const { ctx, width, height } = begin(get("heights"));
     const [left, bottom, lowest, highest] = [54, 22, -15, 4]; // powers of ten
     const steps = end === "neither" ? 100 : Math.max(10, path.length - 1);
-    const x = (step) => left + (width - left - 8) * step / steps;
+    const x = (step) => left + ((width - left - 8) * step) / steps;
     const y = (f) => (height - bottom) * (1 - (Math.log10(Math.max(f, 1e-300)) - lowest) / (highest - lowest));
     ctx.fillStyle = css("muted");
     ctx.strokeStyle = css("line");
     for (let power = lowest; power <= highest; power++) {
       strokeLines(ctx, [[left, y(10 ** power), width, y(10 ** power)]], (a, b) => [a, b]);
-      if (power % 4 === 0) ctx.fillText(power ? `1e${number(power, 0)}` : "1", 4, Math.min(Math.max(y(10 ** power) + 4, 12), height - 26));
+      if (power % 4 === 0)
+        ctx.fillText(power ? `1e${number(power, 0)}` : "1", 4, Math.min(Math.max(y(10 ** power) + 4, 12), height - 26));
     }
     ctx.fillText("0", left, height - 5);
     ctx.textAlign = "right";
@@ -103,7 +122,9 @@ function bowl([x1, x2]) {
     ctx.strokeStyle = css(end === "converged" ? "low" : "high");
     ctx.lineWidth = 2;
     ctx.beginPath();
-    path.slice(0, steps + 1).forEach((point, step) => (step ? ctx.lineTo(x(step), y(bowl(point))) : ctx.moveTo(x(0), y(bowl(point)))));
+    path
+      .slice(0, steps + 1)
+      .forEach((point, step) => (step ? ctx.lineTo(x(step), y(bowl(point))) : ctx.moveTo(x(0), y(bowl(point)))));
     ctx.stroke();
     ctx.restore();
   }
@@ -111,7 +132,9 @@ function bowl([x1, x2]) {
   function changed() {
     const { path, end } = draw();
     const steps = (path.length - 1).toLocaleString("en");
-    const factors = [8, 2].map((curvature, i) => `${"x₁x₂".slice(2 * i, 2 * i + 2)} by ${number(1 - curvature * descent.rate, 3)}`);
+    const factors = [8, 2].map(
+      (curvature, i) => `${"x₁x₂".slice(2 * i, 2 * i + 2)} by ${number(1 - curvature * descent.rate, 3)}`,
+    );
     const told = {
       converged: `It arrives: after ${steps} steps a step is shorter than 1e−7.`,
       diverged: `It diverges: after ${steps} steps it is a million away.`,
@@ -130,7 +153,9 @@ function bowl([x1, x2]) {
     get("bowl").setPointerCapture(event.pointerId);
     moveStart(event);
   });
-  get("bowl").addEventListener("pointermove", (event) => { if (event.buttons) moveStart(event); });
+  get("bowl").addEventListener("pointermove", (event) => {
+    if (event.buttons) moveStart(event);
+  });
   get("descent-deck").addEventListener("click", () => set(0.001, [3, 3]));
   get("descent-fast").addEventListener("click", () => set(0.2));
   get("descent-edge").addEventListener("click", () => set(0.25));

@@ -86,7 +86,11 @@ function drawGrid(ctx, { height, width, values }, colourOf, [x, y, w, h], { smoo
 
 /** One of the maps that a layer computes. */
 function channel({ height, width, channels, values }, number) {
-  return { height, width, values: Float32Array.from({ length: height * width }, (_, i) => values[i * channels + number]) };
+  return {
+    height,
+    width,
+    values: Float32Array.from({ length: height * width }, (_, i) => values[i * channels + number]),
+  };
 }
 
 /** The largest absolute value, or 1e-9 where all are 0. */
@@ -99,7 +103,12 @@ function levelLines({ height, width, values }, level) {
   const pieces = [];
   for (let y = 0; y + 1 < height; y++) {
     for (let x = 0; x + 1 < width; x++) {
-      const corners = [[x, y], [x + 1, y], [x + 1, y + 1], [x, y + 1]];
+      const corners = [
+        [x, y],
+        [x + 1, y],
+        [x + 1, y + 1],
+        [x, y + 1],
+      ];
       const over = corners.map(([cx, cy]) => values[cy * width + cx] - level);
       const crossings = [];
       for (let i = 0; i < 4; i++) {
@@ -150,10 +159,19 @@ function addSlider(parent, { id, label, min, max, step, value, show = (v) => num
     output.textContent = show(Number(input.value));
     input.setAttribute("aria-valuetext", output.textContent);
   };
-  input.addEventListener("input", () => { display(); onInput(Number(input.value)); });
+  input.addEventListener("input", () => {
+    display();
+    onInput(Number(input.value));
+  });
   parent.append(element("label", { class: "slider", for: id }, element("span", {}, label), input, output));
   display();
-  return { input, set(given) { input.value = given; display(); } };
+  return {
+    input,
+    set(given) {
+      input.value = given;
+      display();
+    },
+  };
 }
 
 /** What is chosen among radio buttons of this name. */
@@ -170,7 +188,9 @@ function say(id, text) {
   document.getElementById(id).textContent = text;
   if (navigator.userActivation?.hasBeenActive === false) return;
   clearTimeout(say.waiting);
-  say.waiting = setTimeout(() => { document.getElementById("said").textContent = text; }, 700);
+  say.waiting = setTimeout(() => {
+    document.getElementById("said").textContent = text;
+  }, 700);
 }
 
 /** Minus signs and digits as in print. */

@@ -26,13 +26,18 @@ function findInk(picture) {
   const paper = background(picture);
   let difference = picture.values.map((value, i) => value - paper[i]);
   let smooth = blur({ height, width, values: difference }, Math.max(height, width) / 400);
-  if (-smallest(smooth) > largest(smooth)) { // dark on light
+  if (-smallest(smooth) > largest(smooth)) {
+    // dark on light
     difference = difference.map((value) => -value);
     smooth = smooth.map((value) => -value);
   }
   const peak = largest(smooth);
   if (peak < 0.05) return null;
-  const drawn = withoutSpecks(Uint8Array.from(smooth, (value) => value > 0.4 * peak), height, width);
+  const drawn = withoutSpecks(
+    Uint8Array.from(smooth, (value) => value > 0.4 * peak),
+    height,
+    width,
+  );
   const near = dilate(drawn, height, width, 1 + Math.floor(Math.max(height, width) / 200)); // soft edges of strokes
   const full = median(difference.filter((_, i) => drawn[i]));
   const ink = difference.map((value, i) => (near[i] ? Math.min(Math.max(value / full, 0), 1) : 0));
@@ -145,8 +150,14 @@ function dilate(drawn, height, width, times) {
     const before = grown;
     grown = before.map((value, i) => {
       const column = i % width;
-      return value || before[i - width] || before[i + width]
-        || (column > 0 && before[i - 1]) || (column < width - 1 && before[i + 1]) || 0;
+      return (
+        value ||
+        before[i - width] ||
+        before[i + width] ||
+        (column > 0 && before[i - 1]) ||
+        (column < width - 1 && before[i + 1]) ||
+        0
+      );
     });
   }
   return grown;
@@ -197,7 +208,9 @@ function resizeRows({ height, width, values }, newWidth) {
     const sum = weights.reduce((a, b) => a + b);
     for (let y = 0; y < height; y++) {
       let total = 0;
-      weights.forEach((weight, k) => { total += (weight / sum) * values[y * width + first + k]; });
+      weights.forEach((weight, k) => {
+        total += (weight / sum) * values[y * width + first + k];
+      });
       result[y * newWidth + x] = total;
     }
   }
@@ -205,7 +218,11 @@ function resizeRows({ height, width, values }, newWidth) {
 }
 
 function transpose({ height, width, values }) {
-  return { height: width, width: height, values: values.map((_, i) => values[(i % height) * width + Math.floor(i / height)]) };
+  return {
+    height: width,
+    width: height,
+    values: values.map((_, i) => values[(i % height) * width + Math.floor(i / height)]),
+  };
 }
 
 /** The digit in a black square of 28x28, with its centre of mass in the middle. */
@@ -219,7 +236,9 @@ function centreByMass({ height, width, values }) {
   const corner = (centre, size) => Math.min(Math.max(roundToEven(FIELD / 2 - centre), 0), FIELD - size);
   const [top, left] = [corner(rows / mass, height), corner(columns / mass, width)];
   const field = new Float32Array(FIELD * FIELD);
-  values.forEach((value, i) => { field[(top + Math.floor(i / width)) * FIELD + left + (i % width)] = value; });
+  values.forEach((value, i) => {
+    field[(top + Math.floor(i / width)) * FIELD + left + (i % width)] = value;
+  });
   return field;
 }
 

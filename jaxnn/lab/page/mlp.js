@@ -2,7 +2,8 @@
 // A small fully connected net with one logit, trained by the deck's Δ equations (pages 15 and 16) for whole batches.
 // A layer is {numInputs, numOutputs, weight, bias}; weight has a row for each input. Examples lie one after the other.
 
-const ACTIVATIONS = { // f, and its derivative where f(v) = x
+const ACTIVATIONS = {
+  // f, and its derivative where f(v) = x
   tanh: { f: Math.tanh, derivative: (x) => 1 - x * x },
   ReLU: { f: (v) => Math.max(v, 0), derivative: (x) => (x > 0 ? 1 : 0) },
   logistic: { f: logistic, derivative: (x) => x * (1 - x) },
@@ -61,7 +62,10 @@ function forwardMlp(net, inputs, activation) {
 function lossAndGradients(net, inputs, labels, activation) {
   const outputs = forwardMlp(net, inputs, activation);
   const logits = outputs[net.length];
-  const loss = logits.reduce((sum, v, n) => sum + Math.max(v, 0) - v * labels[n] + Math.log1p(Math.exp(-Math.abs(v))), 0);
+  const loss = logits.reduce(
+    (sum, v, n) => sum + Math.max(v, 0) - v * labels[n] + Math.log1p(Math.exp(-Math.abs(v))),
+    0,
+  );
   let delta = logits.map((v, n) => (logistic(v) - labels[n]) / labels.length);
   const gradients = [];
   for (let k = net.length - 1; k >= 0; k--) {
@@ -96,9 +100,12 @@ function deltaBelow({ numInputs, numOutputs, weight }, inputs, delta, activation
 
 /** A function that takes a step of plain gradient descent: w ← w - η∇L. */
 function gradientDescent(net) {
-  return (gradients, rate) => eachArray(net, gradients, (array, gradient) => {
-    gradient.forEach((g, i) => { array[i] -= rate * g; });
-  });
+  return (gradients, rate) =>
+    eachArray(net, gradients, (array, gradient) => {
+      gradient.forEach((g, i) => {
+        array[i] -= rate * g;
+      });
+    });
 }
 
 /** A function that takes a step of Adam (Kingma & Ba, 2015). */
@@ -114,7 +121,7 @@ function adam(net) {
       gradient.forEach((g, i) => {
         first[i] = 0.9 * first[i] + 0.1 * g;
         second[i] = 0.999 * second[i] + 0.001 * g * g;
-        array[i] -= (rate * first[i] / fade1) / (Math.sqrt(second[i] / fade2) + 1e-8);
+        array[i] -= (rate * first[i]) / fade1 / (Math.sqrt(second[i] / fade2) + 1e-8);
       });
     });
   };
