@@ -43,6 +43,7 @@ ALLOWED = {  # room: the rooms that it may import
     "lab.chunks": {"lab.console"},
     "lab.run": {"lab.checkpoint", "lab.chunks", "lab.config", "lab.console", "lab.environment", "lab.files"},
     "lab.start": {"lab.chunks", "lab.config", "lab.console", "lab.environment", "lab.files", "lab.run", "lab.style"},
+    "lab.page": {"lab.files"},
     "lab.style": set(),
     "lab.plots": {"lab.style"},
     "lab.diagrams": {"lab.plots", "lab.style"},
