@@ -28,12 +28,7 @@ from jaxnn.lab.run import Run, RunFailedError
 from jaxnn.lab.start import start
 
 NUM_POINTS = 200  # examples of (x1, x2) -> (x1 x2, x1^2 - x2^2)
-ACTIVATIONS = {
-    "identity": backprop.IDENTITY,
-    "logistic": backprop.LOGISTIC,
-    "tanh": backprop.TANH,
-    "relu": backprop.RELU,
-}
+ACTIVATIONS = {name: getattr(backprop, name.upper()) for name in ("identity", "logistic", "tanh", "relu")}
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,8 @@ def back_propagation(
 ) -> Figure:
     """One example's way forwards through a net, and below it the way of the Δ backwards (deck, page 15).
 
-    activities: of inputs, hidden layers and outputs; deltas of the same but the inputs; params and gradients: a `weight`
-    [from, to] for each layer. The loss is ½ ‖y - yᵗ‖², and the outputs have no activation function.
+    activities: of inputs, hidden layers and outputs; deltas: of the same but the inputs; params and gradients: with a
+    `weight` [from, to] for each layer. The loss is ½ ‖y - yᵗ‖², and the outputs have no activation function.
     """
     sizes = [len(values) for values in activities]
     figure, (forward, backward), top = _make_panels(sizes, slot=0.62, above=0.4, below=0.3, num_panels=2)
