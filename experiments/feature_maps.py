@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 
 import experiments
 from jaxnn import cnn, losses, metrics, training
-from jaxnn.lab import datasets, diagrams, plots
+from jaxnn.lab import datasets, diagrams, net_diagrams, plots
 from jaxnn.lab.config import BadUsageError, Count, DataDir, Seed, UserPath, read_settings
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
@@ -70,23 +70,25 @@ def train_net(config: Config, data):
 
 
 def draw_layers(run: Run, kernels, images, layers, shown):
-    """Kernels, red where ink excites; feature maps; the patches of images to which filters respond most."""
-    titles = [f"filter {number}" for number in range(1, len(kernels) + 1)]
-    run.save_figure("kernels", plots.image_grid(kernels, titles, num_columns=12, signed=True))
+    """Of each filter the kernel, the maps of a few digits, and the patches to which it responds most."""
     for number, (name, size, stride) in enumerate((("Conv_0", 5, 1), ("Conv_1", 10, 2)), 1):  # receptive field, stride
-        maps = np.moveaxis(layers[name], -1, 1)[:, :11]
-        pictures = [picture for index in shown for picture in (images[index], *maps[index])]
-        names = ["digit", *(f"map {channel}" for channel in range(1, maps.shape[1] + 1))]
-        figure = plots.image_grid(pictures, names * len(shown), num_columns=len(names), signed=True)
-        run.save_figure(f"maps_{number}", figure)
-        pictures, titles = [], []
-        for channel, responses in enumerate(maps.swapaxes(0, 1)[:10], 1):
-            for index in np.argsort(-responses.max(axis=(1, 2)))[:8]:
-                row, column = stride * np.argwhere(responses[index] == responses[index].max())[0]
-                pictures.append(images[index, row : row + size, column : column + size])
-            pictures.append(np.zeros((size, size)))  # a gap between two filters
-            titles += [f"filter {channel}", *[""] * 8]
-        run.save_figure(f"patches_{number}", plots.image_grid(pictures, titles, num_columns=18))
+        top = [("kernel", kernels, True)] if number == 1 else []
+        maps = np.moveaxis(layers[name], -1, 0)
+        rows = [(images[index], maps[:, index], True) for index in shown]
+        title = f"What convolution {number} makes of the digits on the left: red positive, blue negative, white 0"
+        run.save_figure(f"maps_{number}", net_diagrams.by_filter([*top, *rows], title=title))
+        patches = [find_patches(images, responses, size, stride) for responses in maps]
+        ranks = "strongest", "2nd", "3rd", "4th", "5th", "6th"
+        rows = [(rank, ranked, False) for rank, ranked in zip(ranks, zip(*patches, strict=True), strict=True)]
+        title = f"The {size} × {size} patches of {len(images):,} digits to which filters of convolution {number} respond most"
+        run.save_figure(f"patches_{number}", net_diagrams.by_filter([*top, *rows], title=title))
+
+
+def find_patches(images, responses, size, stride):
+    """The patches of six images to which a filter responds most, the strongest first."""
+    for index in np.argsort(-responses.max(axis=(1, 2)))[:6]:
+        row, column = stride * np.argwhere(responses[index] == responses[index].max())[0]
+        yield images[index, row : row + size, column : column + size]
 
 
 def draw_reasons(run: Run, log_probs, images):
@@ -100,9 +102,15 @@ def draw_reasons(run: Run, log_probs, images):
     digits, probs = log_probs(images).argmax(axis=1), jnp.exp(log_probs(images).max(axis=1))
     falls = jax.lax.map(lambda pair: occlusion(*pair), (images, digits))
     gradients = jax.grad(lambda images: log_probs(images).max(axis=1).sum())(images)
+    pictures = ["digit", *images, "occlusion", *falls, "ink ×\ngradient", *(gradients * images)]
     titles = [f"read as {digit}\n{prob:.1%}" for digit, prob in zip(digits, probs, strict=True)]
-    titles += ["occlusion"] * len(images) + ["ink x gradient"] * len(images)
-    run.save_figure("reasons", plots.image_grid([*images, *falls, *(gradients * images)], titles, signed=True))
+    title = (
+        "Why the net reads what it reads: red speaks for that digit, blue against it\n"
+        "Occlusion: how far its log-probability falls when the 7 × 7 pixels around are hidden\n"
+        "Ink × gradient: what each pixel adds to the log-probability, by its slope"
+    )
+    options = {"num_columns": 1 + len(images), "title": title, "signed": np.arange(len(pictures)) > len(images)}
+    run.save_figure("reasons", plots.image_grid(pictures, ["", *titles] + [""] * 2 * (1 + len(images)), **options))
 
 
 def embed(config: Config, run: Run, features, labels) -> dict:
@@ -110,10 +118,12 @@ def embed(config: Config, run: Run, features, labels) -> dict:
     half, summary, panels = len(labels) // 2, {}, {}
     for name, values in features.items():
         neighbours = KNeighborsClassifier(5).fit(values[:half], labels[:half])
-        summary[f"five_neighbours_{name.split()[-1]}"] = neighbours.score(values[half:], labels[half:])
+        score = summary[f"five_neighbours_{name.split()[-1]}"] = neighbours.score(values[half:], labels[half:])
         with threadpool_limits(1):  # several threads wait for each other for minutes where a core has other work
-            panels[name] = TSNE(random_state=config.seed).fit_transform(values[:1500])
-    run.save_figure("embedding", diagrams.classes(panels, labels[:1500], datasets.CLASS_NAMES["mnist"]))
+            spots = TSNE(random_state=config.seed).fit_transform(values[:1500])
+        panels[f"by the {name}: five neighbours tell {score:.1%} of them"] = spots
+    title = f"{len(spots):,} digits as points: t-SNE lays those close that are alike; its axes have no meaning"
+    run.save_figure("embedding", diagrams.classes(panels, labels[:1500], datasets.CLASS_NAMES["mnist"], title=title))
     return summary
 
 

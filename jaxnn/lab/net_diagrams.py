@@ -162,6 +162,27 @@ def learned_weights(start: Values, end: Values, shape: tuple[int, int]) -> Figur
     return plots.image_grid(pictures, titles, num_columns=1 + len(neurons), title=title, signed=True)
 
 
+def by_filter(rows: Sequence[tuple[Values | str, Sequence[Values], bool]], *, title: str, most: int = 36) -> Figure:
+    """A column of images for each filter of a layer, but of `most` at most, in blocks of twelve.
+
+    rows: what stands on the left, an image or words; an image for each filter; whether those have 0 white, negative
+        values blue and positive ones red.
+    """
+    num_filters = len(rows[0][1])
+    if num_filters > most:
+        title = f"{title} (the first {most} of {num_filters} filters)"
+    images, titles, signs = [], [], []
+    for start in range(0, min(num_filters, most), 12):
+        numbers = range(start, min(start + 12, num_filters, most))
+        rest = [""] * (12 - len(numbers))
+        for left, pictures, signed in rows:
+            named = pictures is rows[0][1]
+            images += [left, *(pictures[number] for number in numbers), *rest]
+            titles += ["", *(f"filter {number + 1}" if named else "" for number in numbers), *rest]
+            signs += [False, *[signed] * 12]
+    return plots.image_grid(images, titles, num_columns=13, title=title, signed=signs)
+
+
 def cnn(image: Values, kernels: Sequence[Sequence[int]]) -> Figure:
     """A convolutional net as a row of layers (deck, page 19), with the shape of what each makes of an image.
 
