@@ -78,9 +78,10 @@ def draw_layers(run: Run, kernels, images, layers, shown):
         title = f"What convolution {number} makes of the digits on the left: red positive, blue negative, white 0"
         run.save_figure(f"maps_{number}", net_diagrams.by_filter([*top, *rows], title=title))
         patches = [find_patches(images, responses, size, stride) for responses in maps]
-        ranks = "strongest", "2nd", "3rd", "4th", "5th", "6th"
-        rows = [(rank, ranked, False) for rank, ranked in zip(ranks, zip(*patches, strict=True), strict=True)]
-        title = f"The {size} × {size} patches of {len(images):,} digits to which filters of convolution {number} respond most"
+        rows = [(f"{rank}.", ranked, False) for rank, ranked in enumerate(zip(*patches, strict=True), 1)]
+        title = (
+            f"{size} × {size} patches of {len(images):,} digits to which filters of convolution {number} respond most"
+        )
         run.save_figure(f"patches_{number}", net_diagrams.by_filter([*top, *rows], title=title))
 
 
@@ -102,15 +103,8 @@ def draw_reasons(run: Run, log_probs, images):
     digits, probs = log_probs(images).argmax(axis=1), jnp.exp(log_probs(images).max(axis=1))
     falls = jax.lax.map(lambda pair: occlusion(*pair), (images, digits))
     gradients = jax.grad(lambda images: log_probs(images).max(axis=1).sum())(images)
-    pictures = ["digit", *images, "occlusion", *falls, "ink ×\ngradient", *(gradients * images)]
     titles = [f"read as {digit}\n{prob:.1%}" for digit, prob in zip(digits, probs, strict=True)]
-    title = (
-        "Why the net reads what it reads: red speaks for that digit, blue against it\n"
-        "Occlusion: how far its log-probability falls when the 7 × 7 pixels around are hidden\n"
-        "Ink × gradient: what each pixel adds to the log-probability, by its slope"
-    )
-    options = {"num_columns": 1 + len(images), "title": title, "signed": np.arange(len(pictures)) > len(images)}
-    run.save_figure("reasons", plots.image_grid(pictures, ["", *titles] + [""] * 2 * (1 + len(images)), **options))
+    run.save_figure("reasons", net_diagrams.reasons(images, titles, falls, gradients * images))
 
 
 def embed(config: Config, run: Run, features, labels) -> dict:

@@ -154,10 +154,9 @@ def learned_weights(start: Values, end: Values, shape: tuple[int, int]) -> Figur
     added = end - start
     neurons = np.sort(np.argsort(-np.abs(added).sum(axis=0), kind="stable")[:10])
     rows = {"before": start, "after": end, "after\n- before": added}
-    pictures, titles = [], []
+    pictures, titles = [], ["", *(f"neuron {number + 1}" for number in neurons)]
     for label, weights in rows.items():
         pictures += [label, *weights[:, neurons].T.reshape(-1, *shape)]
-        titles += ["", *(f"neuron {number + 1}" if label == "before" else "" for number in neurons)]
     title = "Weights look like noise before and after: training adds strokes to what was drawn at random"
     return plots.image_grid(pictures, titles, num_columns=1 + len(neurons), title=title, signed=True)
 
@@ -181,6 +180,20 @@ def by_filter(rows: Sequence[tuple[Values | str, Sequence[Values], bool]], *, ti
             titles += ["", *(f"filter {number + 1}" if named else "" for number in numbers), *rest]
             signs += [False, *[signed] * 12]
     return plots.image_grid(images, titles, num_columns=13, title=title, signed=signs)
+
+
+def reasons(
+    images: Sequence[Values], titles: Sequence[str], falls: Sequence[Values], slopes: Sequence[Values]
+) -> Figure:
+    """Images, and below each where the decision about it comes from: falls by occlusion, slopes as ink × gradient."""
+    pictures = ["image", *images, "occlusion", *falls, "ink ×\ngradient", *slopes]
+    title = (
+        "Why the net reads what it reads: red speaks for what was read, blue against it\n"
+        "Occlusion: how far its log-probability falls when the 7 × 7 pixels around are hidden\n"
+        "Ink × gradient: what each pixel adds to the log-probability, by its slope"
+    )
+    signed, num_columns = np.arange(len(pictures)) > len(images), 1 + len(images)
+    return plots.image_grid(pictures, ["", *titles], num_columns=num_columns, title=title, signed=signed)
 
 
 def cnn(image: Values, kernels: Sequence[Sequence[int]]) -> Figure:

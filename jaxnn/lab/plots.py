@@ -37,11 +37,11 @@ def image_grid(
 ) -> Figure:
     """Framed images [height, width] or [height, width, 1], any number and size, with a title each; red where `wrong`.
 
-    A string among the images is written in the place of one. Grey, 0 (or the lowest value) white; where `signed`, 0 is
-    white, positive red and negative blue, each image on a scale of its own. `size` is the width of each in inches, less
-    where the columns are many.
+    Images beyond the titles have none. A string among the images is written in the place of one. Grey, 0 (or the lowest
+    value) white; where `signed`, 0 is white, positive red and negative blue, each image on a scale of its own. `size`
+    is the width of each in inches, less where the columns are many.
     """
-    size = min(size, style.WIDTH / num_columns)
+    size, titles = min(size, style.WIDTH / num_columns), [*titles, *[""] * (len(images) - len(titles))]
     lines = [max(text.count("\n") + bool(text) for text in row) for row in _rows(titles, num_columns)]
     heights = [size + 0.05 + 0.16 * number for number in lines]
     width, height = size * num_columns, sum(heights) + 0.25 * (title.count("\n") + bool(title))
