@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 
 import experiments
 from jaxnn import cnn, losses, metrics, training
-from jaxnn.lab import datasets, diagrams, net_diagrams, plots
+from jaxnn.lab import datasets, diagrams, net_diagrams
 from jaxnn.lab.config import BadUsageError, Count, DataDir, Seed, UserPath, read_settings
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
@@ -80,7 +80,7 @@ def draw_layers(run: Run, kernels, images, layers, shown):
         patches = [find_patches(images, responses, size, stride) for responses in maps]
         rows = [(f"{rank}.", ranked, False) for rank, ranked in enumerate(zip(*patches, strict=True), 1)]
         title = (
-            f"{size} × {size} patches of {len(images):,} digits to which filters of convolution {number} respond most"
+            f"{size} × {size} pixels of {len(images):,} digits to which filters of convolution {number} respond most"
         )
         run.save_figure(f"patches_{number}", net_diagrams.by_filter([*top, *rows], title=title))
 
@@ -116,7 +116,7 @@ def embed(config: Config, run: Run, features, labels) -> dict:
         with threadpool_limits(1):  # several threads wait for each other for minutes where a core has other work
             spots = TSNE(random_state=config.seed).fit_transform(values[:1500])
         panels[f"by the {name}: five neighbours tell {score:.1%} of them"] = spots
-    title = f"{len(spots):,} digits as points: t-SNE lays those close that are alike; its axes have no meaning"
+    title = f"{len(labels[:1500]):,} digits as points: t-SNE lays those close that are alike; its axes have no meaning"
     run.save_figure("embedding", diagrams.classes(panels, labels[:1500], datasets.CLASS_NAMES["mnist"], title=title))
     return summary
 

@@ -178,33 +178,26 @@ def sliding(t, pairs: Mapping[str, tuple[Values, Values, Values]], places: Seque
 
 def modes(picture: Values, kernel: Values, results: Mapping[str, Values]) -> Figure:
     """A picture, a kernel, and full results of moving one over the other, with frames: which part each mode keeps."""
-    shapes = {"full": np.add(picture.shape, kernel.shape) - 1, "same": np.array(picture.shape)}
-    shapes["valid"] = np.subtract(picture.shape, kernel.shape) + 1
+    full = np.add(np.shape(picture), np.shape(kernel)) - 1
+    sizes = {"full": full, "same": np.array(np.shape(picture)), "valid": full - 2 * (np.array(np.shape(kernel)) - 1)}
+    meanings = "kernel and picture touch", "the kernel's middle is on the picture", "the whole kernel is"
+    lines = (style.BLUE, "-"), (style.RED, "--"), (style.GREEN, ":")
     panels = {"picture": picture, "kernel": kernel, **results}
-    widths = [np.shape(image)[1] for image in panels.values()]
-    figure = Figure(figsize=(style.WIDTH, 4.2), layout="constrained")
-    axes = figure.subplots(1, len(panels), width_ratios=widths)
-    frames = dict(zip(shapes, ((style.BLUE, "-"), (style.RED, "--"), (style.GREEN, ":")), strict=True))
+    figure = Figure(figsize=(style.WIDTH, 4.4), layout="constrained")
+    axes = figure.subplots(1, len(panels), width_ratios=[np.shape(image)[1] for image in panels.values()])
     for axis, (title, image) in zip(axes, panels.items(), strict=True):
-        rows, columns = np.shape(image)
+        height, width = np.shape(image)
         axis.pcolormesh(np.asarray(image), cmap="gray_r", edgecolors="lightgrey", linewidth=0.4)
         axis.set(
-            title=f"{title}\n{rows} × {columns}", aspect="equal", xlim=(-0.3, columns + 0.3), ylim=(rows + 0.3, -0.3)
+            title=f"{title}\n{height} × {width}", aspect="equal", xlim=(-0.2, width + 0.2), ylim=(height + 0.2, -0.2)
         )
         axis.axis("off")
-        for mode in shapes if title in results else ():
-            corner = (np.array([rows, columns]) - shapes[mode]) // 2
-            colour, line = frames[mode]
-            style_of = {"edgecolor": colour, "linestyle": line, "linewidth": 2.5, "fill": False, "clip_on": False}
-            axis.add_patch(Rectangle(corner[::-1], *shapes[mode][::-1], **style_of))
-    meanings = {
-        "full": "they touch",
-        "same": "the kernel's middle is on the picture",
-        "valid": "all the kernel is on it",
-    }
-    handles = [Line2D([], [], color=colour, linestyle=line, linewidth=2.5) for colour, line in frames.values()]
-    labels = [f"{mode}, {'{} × {}'.format(*shape)}: {meanings[mode]}" for mode, shape in shapes.items()]
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    for (mode, size), meaning, (colour, line) in zip(sizes.items(), meanings, lines, strict=True):
+        label = f"{mode}, {size[0]} × {size[1]}: {meaning}"
+        options: dict = {"edgecolor": colour, "linestyle": line, "linewidth": 2.5, "fill": False, "label": label}
+        for axis in axes[2:]:
+            axis.add_patch(Rectangle(tuple((full - size)[::-1] // 2), *size[::-1], **options))
+    figure.legend(handles=axes[-1].patches, loc="outside lower center", ncols=3)
     return figure
 
 

@@ -223,13 +223,13 @@ def cnn(image: Values, kernels: Sequence[Sequence[int]]) -> Figure:
     return figure
 
 
-def _cnn_layers(shape, kernels):
+def _cnn_layers(shape: tuple[int, ...], kernels):
     """Of each layer, what it is called, and the shape of its outputs."""
     for kernel in kernels:
         weights = f"{math.prod(kernel):,} weights"
         if len(kernel) == 4:
-            rows, columns, before, channels = kernel
-            shape = shape[0] - rows + 1, shape[1] - columns + 1, channels
+            (height, width, _), (rows, columns, before, channels) = shape, kernel
+            shape = height - rows + 1, width - columns + 1, channels
             yield f"convolution\n{rows} × {columns} × {before}\n{weights}", shape
             shape = shape[0] // 2, shape[1] // 2, channels
             yield "max pool\n2 × 2", shape

@@ -32,7 +32,7 @@ def image_grid(
     num_columns: int = 10,
     title: str = "",
     wrong: Sequence[bool] | Values | None = None,
-    signed: bool | Sequence[bool] = False,
+    signed: bool | Sequence[bool] | Values = False,
     size: float = 1.0,
 ) -> Figure:
     """Framed images [height, width] or [height, width, 1], any number and size, with a title each; red where `wrong`.
