@@ -1,7 +1,6 @@
 """Drawings of nets: their layers with all shapes, what goes through them and back, what they learn."""
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -223,24 +222,22 @@ def cnn(image: Values, kernels: Sequence[Sequence[int]]) -> Figure:
     return figure
 
 
-def _cnn_layers(shape: tuple[int, ...], kernels):
+def _cnn_layers(shape, kernels):
     """Of each layer, what it is called, and the shape of its outputs."""
-    for kernel in kernels:
-        weights = f"{math.prod(kernel):,} weights"
-        if len(kernel) == 4:
-            (height, width, _), (rows, columns, before, channels) = shape, kernel
-            shape = height - rows + 1, width - columns + 1, channels
-            yield f"convolution\n{rows} × {columns} × {before}\n{weights}", shape
-            shape = shape[0] // 2, shape[1] // 2, channels
-            yield "max pool\n2 × 2", shape
-            continue
-        if len(shape) == 3:
-            shape = (math.prod(shape),)
-            yield "flatten", shape
-        if shape != (kernel[0],):
-            raise ValueError(f"cnn: a dense layer with {kernel[0]} inputs cannot follow {shape[0]} outputs")
-        shape = (kernel[1],)
-        yield f"dense\n{weights}", shape
+    height, width, channels = shape
+    for rows, columns, before, channels in (kernel for kernel in kernels if len(kernel) == 4):
+        height, width = height - rows + 1, width - columns + 1
+        name = f"convolution\n{rows} × {columns} × {before}\n{rows * columns * before * channels:,} weights"
+        yield name, (height, width, channels)
+        height, width = height // 2, width // 2
+        yield "max pool\n2 × 2", (height, width, channels)
+    size = height * width * channels
+    yield "flatten", (size,)
+    for inputs, outputs in (kernel for kernel in kernels if len(kernel) == 2):
+        if inputs != size:
+            raise ValueError(f"cnn: a dense layer with {inputs} inputs cannot follow {size} outputs")
+        size = outputs
+        yield f"dense\n{inputs * outputs:,} weights", (size,)
 
 
 def _draw_block(axis, middle, scale, shape, image):

@@ -97,7 +97,7 @@ def test_a_cnn_shows_the_shape_of_each_layer():
         net_diagrams.cnn(RNG.uniform(size=(28, 28, 1)), [(5, 5, 1, 24), (3, 3, 24, 32), (800, 256), (256, 10)])
     )
     shapes = [text for text in texts_of(axis) if re.fullmatch(r"\d+( × \d+)*", text)]
-    assert shapes == "28 × 28 × 1,24 × 24 × 24,12 × 12 × 24,10 × 10 × 32,5 × 5 × 32,800,256,10".split(",")
+    assert shapes == ["28 × 28 × 1", "24 × 24 × 24", "12 × 12 × 24", "10 × 10 × 32", "5 × 5 × 32", "800", "256", "10"]
     assert "convolution\n3 × 3 × 24\n6,912 weights" in texts_of(axis)
     assert "dense\n2,560 weights\nsoftmax" in texts_of(axis)
 
