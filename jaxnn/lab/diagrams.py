@@ -180,7 +180,7 @@ def modes(picture: Values, kernel: Values, results: Mapping[str, Values]) -> Fig
     """A picture, a kernel, and full results of moving one over the other, with frames: which part each mode keeps."""
     full = np.add(np.shape(picture), np.shape(kernel)) - 1
     sizes = {"full": full, "same": np.array(np.shape(picture)), "valid": full - 2 * (np.array(np.shape(kernel)) - 1)}
-    meanings = "kernel and picture touch", "the kernel's middle is on the picture", "the whole kernel is"
+    meanings = "kernel and picture touch", "the kernel's middle is on the picture", "the whole kernel is on it"
     lines = (style.BLUE, "-"), (style.RED, "--"), (style.GREEN, ":")
     panels = {"picture": picture, "kernel": kernel, **results}
     figure = Figure(figsize=(style.WIDTH, 4.4), layout="constrained")
@@ -197,7 +197,7 @@ def modes(picture: Values, kernel: Values, results: Mapping[str, Values]) -> Fig
         options: dict = {"edgecolor": colour, "linestyle": line, "linewidth": 2.5, "fill": False, "label": label}
         for axis in axes[2:]:
             axis.add_patch(Rectangle(tuple((full - size)[::-1] // 2), *size[::-1], **options))
-    figure.legend(handles=axes[-1].patches, loc="outside lower center", ncols=3)
+    figure.legend(handles=axes[-1].patches, loc="outside lower center", fontsize=10)
     return figure
 
 

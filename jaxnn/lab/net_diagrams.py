@@ -210,7 +210,7 @@ def cnn(image: Values, kernels: Sequence[Sequence[int]]) -> Figure:
     for number, (name, shape) in enumerate(layers):
         middle = (number + 0.5) * width
         _draw_block(axis, middle, scale, shape, image if number == 0 else None)
-        axis.text(middle, 2.3, name, ha="center", va="top", linespacing=1.3, fontsize=9)
+        axis.text(middle, 2.36, name, ha="center", va="top", linespacing=1.3, fontsize=9)
         axis.text(middle, 0.2, " × ".join(map(str, shape)), ha="center", fontweight="bold", fontsize=9)
         if number:
             ends = (middle - 0.44 * width, 1.05), (middle - 0.56 * width, 1.05)
@@ -227,7 +227,7 @@ def _cnn_layers(shape, kernels):
     height, width, channels = shape
     for rows, columns, before, channels in (kernel for kernel in kernels if len(kernel) == 4):
         height, width = height - rows + 1, width - columns + 1
-        name = f"convolution\n{rows} × {columns} × {before}\n{rows * columns * before * channels:,} weights"
+        name = f"convolution\n{rows} × {columns} × {before}\n{rows * columns * before * channels:,}\nweights"
         yield name, (height, width, channels)
         height, width = height // 2, width // 2
         yield "max pool\n2 × 2", (height, width, channels)
@@ -237,7 +237,7 @@ def _cnn_layers(shape, kernels):
         if inputs != size:
             raise ValueError(f"cnn: a dense layer with {inputs} inputs cannot follow {size} outputs")
         size = outputs
-        yield f"dense\n{inputs * outputs:,} weights", (size,)
+        yield f"dense\n{inputs * outputs:,}\nweights", (size,)
 
 
 def _draw_block(axis, middle, scale, shape, image):
@@ -251,9 +251,7 @@ def _draw_block(axis, middle, scale, shape, image):
     for sheet in reversed(range(sheets)):
         shift = 0.04 * (sheet - (sheets - 1) / 2)
         corner = middle - width / 2 + shift, 1.05 - height / 2 + shift
-        axis.add_patch(
-            Rectangle(corner, width, height, facecolor="white" if image is not None else style.SKY, ec="black")
-        )
+        axis.add_patch(Rectangle(corner, width, height, facecolor=style.SKY if image is None else "none", ec="black"))
     if image is not None:
         extent = corner[0], corner[0] + width, corner[1], corner[1] + height
-        axis.imshow(np.squeeze(image), cmap="gray_r", extent=extent, zorder=2)
+        axis.imshow(np.squeeze(image), cmap="gray_r", extent=extent)
