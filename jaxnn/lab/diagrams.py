@@ -183,7 +183,7 @@ def modes(picture: Values, kernel: Values, results: Mapping[str, Values]) -> Fig
     meanings = "kernel and picture touch", "the kernel's middle is on the picture", "the whole kernel is on it"
     lines = (style.BLUE, "-"), (style.RED, "--"), (style.GREEN, ":")
     panels = {"picture": picture, "kernel": kernel, **results}
-    figure = Figure(figsize=(style.WIDTH, 4.4), layout="constrained")
+    figure = Figure(figsize=(style.WIDTH, 5.0), layout="constrained")
     axes = figure.subplots(1, len(panels), width_ratios=[np.shape(image)[1] for image in panels.values()])
     for axis, (title, image) in zip(axes, panels.items(), strict=True):
         height, width = np.shape(image)
