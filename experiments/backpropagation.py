@@ -122,7 +122,7 @@ def train(config: Config, run: Run, key, model: models.Model, params, x, y) -> d
     if not jnp.isfinite(jnp.append(curve, loss_at_end)).all():
         raise RunFailedError(f"the training diverged: give a --learning-rate below {config.learning_rate:g}")
     summary = {"training_difference": largest_difference(trained, trained_by_jax), "loss_at_start": curve[0]}
-    width = max(1, config.num_steps // 60)  # single steps jump up and down: drawn are means over so many
+    width = max(1, config.num_steps // 30)  # single steps jump up and down: drawn are means over so many
     steps, curve, *norms = (
         np.convolve(values, np.full(width, 1 / width), "valid") for values in (np.arange(len(curve)), curve, *norms.T)
     )

@@ -109,11 +109,9 @@ def draw_letter(run: Run):
     """At each dot the convolution draws the kernel, the correlation the kernel turned by 180°."""
     dots = jnp.zeros((12, 12)).at[3, 3].set(1).at[8, 8].set(1)
     letter = jnp.asarray(LETTER, float)
-    results = {
-        "convolution:\nthe kernel at each dot": convolve2d(dots, letter),
-        "correlation:\nthe kernel turned by 180°": correlate2d(dots, letter),
-    }
-    run.save_figure("convolution_and_correlation", diagrams.modes(dots, letter, results))
+    results = {"convolution": convolve2d(dots, letter), "correlation": correlate2d(dots, letter)}
+    title = "A convolution draws its kernel at each dot; a correlation draws the kernel turned by 180°"
+    run.save_figure("convolution_and_correlation", diagrams.modes(dots, letter, results, title=title))
 
 
 def draw_filters(config: Config, run: Run):

@@ -79,15 +79,13 @@ def draw_layers(run: Run, kernels, images, layers, shown):
         run.save_figure(f"maps_{number}", net_diagrams.by_filter([*top, *rows], title=title))
         patches = [find_patches(images, responses, size, stride) for responses in maps]
         rows = [(f"{rank}.", ranked, False) for rank, ranked in enumerate(zip(*patches, strict=True), 1)]
-        title = (
-            f"{size} × {size} pixels of {len(images):,} digits to which filters of convolution {number} respond most"
-        )
+        title = f"The {size} × {size} pixels of {len(images):,} digits to which filters of layer {number} responds most"
         run.save_figure(f"patches_{number}", net_diagrams.by_filter([*top, *rows], title=title))
 
 
 def find_patches(images, responses, size, stride):
-    """The patches of six images to which a filter responds most, the strongest first."""
-    for index in np.argsort(-responses.max(axis=(1, 2)))[:6]:
+    """The patches of four images to which a filter responds most, the strongest first."""
+    for index in np.argsort(-responses.max(axis=(1, 2)))[:4]:
         row, column = stride * np.argwhere(responses[index] == responses[index].max())[0]
         yield images[index, row : row + size, column : column + size]
 
@@ -115,7 +113,7 @@ def embed(config: Config, run: Run, features, labels) -> dict:
         score = summary[f"five_neighbours_{name.split()[-1]}"] = neighbours.score(values[half:], labels[half:])
         with threadpool_limits(1):  # several threads wait for each other for minutes where a core has other work
             spots = TSNE(random_state=config.seed).fit_transform(values[:1500])
-        panels[f"by the {name}: five neighbours tell {score:.1%} of them"] = spots
+        panels[f"by the {name}: five neighbours are right for {score:.1%}"] = spots
     title = f"{len(labels[:1500]):,} digits as points: t-SNE lays those close that are alike; its axes have no meaning"
     run.save_figure("embedding", diagrams.classes(panels, labels[:1500], datasets.CLASS_NAMES["mnist"], title=title))
     return summary

@@ -176,7 +176,7 @@ def sliding(t, pairs: Mapping[str, tuple[Values, Values, Values]], places: Seque
     return figure
 
 
-def modes(picture: Values, kernel: Values, results: Mapping[str, Values]) -> Figure:
+def modes(picture: Values, kernel: Values, results: Mapping[str, Values], *, title: str = "") -> Figure:
     """A picture, a kernel, and full results of moving one over the other, with frames: which part each mode keeps."""
     full = np.add(np.shape(picture), np.shape(kernel)) - 1
     sizes = {"full": full, "same": np.array(np.shape(picture)), "valid": full - 2 * (np.array(np.shape(kernel)) - 1)}
@@ -185,11 +185,11 @@ def modes(picture: Values, kernel: Values, results: Mapping[str, Values]) -> Fig
     panels = {"picture": picture, "kernel": kernel, **results}
     figure = Figure(figsize=(style.WIDTH, 5.0), layout="constrained")
     axes = figure.subplots(1, len(panels), width_ratios=[np.shape(image)[1] for image in panels.values()])
-    for axis, (title, image) in zip(axes, panels.items(), strict=True):
+    for axis, (name, image) in zip(axes, panels.items(), strict=True):
         height, width = np.shape(image)
         axis.pcolormesh(np.asarray(image), cmap="gray_r", edgecolors="lightgrey", linewidth=0.4)
         axis.set(
-            title=f"{title}\n{height} × {width}", aspect="equal", xlim=(-0.2, width + 0.2), ylim=(height + 0.2, -0.2)
+            title=f"{name}\n{height} × {width}", aspect="equal", xlim=(-0.2, width + 0.2), ylim=(height + 0.2, -0.2)
         )
         axis.axis("off")
     for (mode, size), meaning, (colour, line) in zip(sizes.items(), meanings, lines, strict=True):
@@ -197,6 +197,7 @@ def modes(picture: Values, kernel: Values, results: Mapping[str, Values]) -> Fig
         options: dict = {"edgecolor": colour, "linestyle": line, "linewidth": 2.5, "fill": False, "label": label}
         for axis in axes[2:]:
             axis.add_patch(Rectangle(tuple((full - size)[::-1] // 2), *size[::-1], **options))
+    figure.suptitle(title, fontsize=11)
     figure.legend(handles=axes[-1].patches, loc="outside lower center", fontsize=10)
     return figure
 

@@ -48,10 +48,10 @@ def _formula(number, last):
 
 
 def back_propagation(
-    activities: Sequence[Values],
+    activities: Sequence,
     params: Sequence[Mapping],
-    targets: Values,
-    deltas: Sequence[Values],
+    targets: Sequence | Values,
+    deltas: Sequence,
     gradients: Sequence[Mapping],
 ) -> Figure:
     """One example's way forwards through a net, and below it the way of the Δ backwards (deck, page 15).
@@ -72,7 +72,9 @@ def back_propagation(
     for index, height in zip(*_place(sizes[-1]), strict=True):
         y, target = activities[-1][index], targets[index]
         forward.text(last + 0.2, height, f"target {target:.2f}", va="center")
-        backward.text(last + 0.2, height, f"= {y:.2f} - ({target:.2f})\noutput - target", va="center")
+        backward.text(
+            last + 0.2, height, f"= {y:.2f} - {target:.2f}\noutput - target".replace("- -", "+ "), va="center"
+        )
     arrow = {"arrowstyle": "-|>", "linewidth": 2, "color": style.GREY, "mutation_scale": 20}
     for axis, ends in ((forward, (0.15, last - 0.15)), (backward, (last - 0.15, 0.15))):
         axis.annotate("", (ends[1], -top), (ends[0], -top), arrowprops=arrow)
@@ -95,7 +97,7 @@ def _draw_values(axis, columns, matrices, top, name):
             names = [f"$x_{{{index + 1}}}$" for index in range(len(matrices[0]))]
             colours = ["lightgrey"] * len(names)
         else:
-            names = [f"{value:.2f}" for value in values]
+            names = [f"{value:.2f}" for value in np.asarray(values)]
             colours = coolwarm(0.5 + 0.35 * np.asarray(values) / limit)  # pale, so that one can read what is on it
         _draw_neurons(axis, number, names, colours, area=1300)
     for number, matrix in enumerate(matrices, 1):
@@ -160,7 +162,7 @@ def learned_weights(start: Values, end: Values, shape: tuple[int, int]) -> Figur
     return plots.image_grid(pictures, titles, num_columns=1 + len(neurons), title=title, signed=True)
 
 
-def by_filter(rows: Sequence[tuple[Values | str, Sequence[Values], bool]], *, title: str, most: int = 36) -> Figure:
+def by_filter(rows: Sequence[tuple[Values | str, Values | Sequence, bool]], *, title: str, most: int = 36) -> Figure:
     """A column of images for each filter of a layer, but of `most` at most, in blocks of twelve.
 
     rows: what stands on the left, an image or words; an image for each filter; whether those have 0 white, negative
@@ -181,9 +183,7 @@ def by_filter(rows: Sequence[tuple[Values | str, Sequence[Values], bool]], *, ti
     return plots.image_grid(images, titles, num_columns=13, title=title, signed=signs)
 
 
-def reasons(
-    images: Sequence[Values], titles: Sequence[str], falls: Sequence[Values], slopes: Sequence[Values]
-) -> Figure:
+def reasons(images: Values, titles: Sequence[str], falls: Values, slopes: Values) -> Figure:
     """Images, and below each where the decision about it comes from: falls by occlusion, slopes as ink × gradient."""
     pictures = ["image", *images, "occlusion", *falls, "ink ×\ngradient", *slopes]
     title = (

@@ -26,7 +26,7 @@ def make_panels(number: int, *, size: tuple[float, float], num_columns: int | No
 
 
 def image_grid(
-    images,
+    images: Values | Sequence,
     titles: Sequence[str],
     *,
     num_columns: int = 10,
@@ -41,7 +41,8 @@ def image_grid(
     value) white; where `signed`, 0 is white, positive red and negative blue, each image on a scale of its own. `size`
     is the width of each in inches, less where the columns are many.
     """
-    size, titles = min(size, style.WIDTH / num_columns), [*titles, *[""] * (len(images) - len(titles))]
+    titles, num_columns = [*titles, *[""] * (len(images) - len(titles))], min(num_columns, len(images))
+    size = min(size, style.WIDTH / num_columns)
     lines = [max(text.count("\n") + bool(text) for text in row) for row in _rows(titles, num_columns)]
     heights = [size + 0.05 + 0.16 * number for number in lines]
     width, height = size * num_columns, sum(heights) + 0.25 * (title.count("\n") + bool(title))
@@ -57,7 +58,8 @@ def image_grid(
             _draw_image(axis, image, x, y, 0.94 * size, signed=signs[index])
         colour = style.RED if wrong is not None and wrong[index] else "black"
         axis.text(x, y + size / 2 - 0.02, text, ha="center", va="bottom", fontsize=9, color=colour, parse_math=False)
-    axis.text(width / 2, height - 0.05, title, ha="center", va="top", fontsize=11)
+    if title:
+        axis.text(width / 2, height - 0.05, title, ha="center", va="top", fontsize=11)
     axis.set(xlim=(0, width), ylim=(0, height))
     axis.axis("off")
     return figure

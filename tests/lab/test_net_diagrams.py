@@ -48,7 +48,7 @@ def test_back_propagation_shows_values_forwards_and_deltas_backwards():
     assert texts_of(forward)[:6] == ["1.00", "2.00", "3.00", "0.25", "-0.50", "0.75"]
     assert texts_of(backward)[:6] == ["$x_{1}$", "$x_{2}$", "$x_{3}$", "0.12", "2.50", "-1.25"]
     assert "target 2.00" in texts_of(forward)
-    assert "= 0.75 - (2.00)\noutput - target" in texts_of(backward)
+    assert "= 0.75 - 2.00\noutput - target" in texts_of(backward)
     assert any("thickest line is a weight of ±3.00" in text for text in texts_of(forward))
     lines = forward.collections[3]
     assert lines.get_linewidths()[4] == max(lines.get_linewidths())  # of the weight 3
