@@ -10,6 +10,7 @@ Expect: gradients equal to 3e-15, parameters after 3,000 steps to 2e-15; the los
 Time:   9 s
 """
 
+import functools
 import itertools
 from typing import Annotated, Literal
 
@@ -123,10 +124,8 @@ def train(config: Config, run: Run, key, model: models.Model, params, x, y) -> d
         raise RunFailedError(f"the training diverged: give a --learning-rate below {config.learning_rate:g}")
     summary = {"training_difference": largest_difference(trained, trained_by_jax), "loss_at_start": curve[0]}
     width = max(1, config.num_steps // 30)  # single steps jump up and down: drawn are means over so many
-    steps, curve, *norms = (
-        np.convolve(values, np.full(width, 1 / width), "valid") for values in (np.arange(len(curve)), curve, *norms.T)
-    )
-    layers = {f"layer {number}": (steps, norm) for number, norm in enumerate(norms, 1)}
+    steps, smooth = np.arange(len(curve)), functools.partial(np.convolve, np.full(width, 1 / width), mode="valid")
+    layers = {f"layer {number}": (smooth(steps), smooth(norm)) for number, norm in enumerate(norms.T, 1)}
     panels = {"½ ‖y - yᵗ‖², all examples": {"loss": (steps, curve)}}
     panels[f"norm of the weights' gradient, means over {width} steps"] = layers
     run.save_figure("training", plots.lines(panels, xlabel="step", log="y"))

@@ -158,7 +158,9 @@ def learned_weights(start: Values, end: Values, shape: tuple[int, int]) -> Figur
     pictures, titles = [], ["", *(f"neuron {number + 1}" for number in neurons)]
     for label, weights in rows.items():
         pictures += [label, *weights[:, neurons].T.reshape(-1, *shape)]
-    title = "Weights look like noise before and after: training adds strokes to what was drawn at random"
+    title = (
+        "Weights begin as noise, which hides what training adds: strokes, red where ink excites, blue where it inhibits"
+    )
     return plots.image_grid(pictures, titles, num_columns=1 + len(neurons), title=title, signed=True)
 
 

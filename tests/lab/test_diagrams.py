@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from jaxnn.lab import diagrams
+from jaxnn.lab import diagrams, style
 
 RNG = np.random.default_rng(0)
 NAMES = ["a", "b", "c"]
@@ -108,7 +108,7 @@ def test_classified_says_what_a_mistake_was_taken_for():
     labels = np.array([0, 2, 2])
     (axis,) = draws(diagrams.classified(RNG.uniform(size=(3, 4, 4, 1)), labels, probs, NAMES, worst=False))
     assert [text.get_text() for text in axis.texts] == ["a", "c\nas a\n37.5%", "c"]
-    assert [text.get_color() for text in axis.texts] == ["black", "crimson", "black"]
+    assert [text.get_color() for text in axis.texts] == ["black", style.RED, "black"]
 
 
 def test_classified_shows_the_worst_mistakes_first():
@@ -119,5 +119,5 @@ def test_classified_shows_the_worst_mistakes_first():
     for worst, number, wrong in ((True, 30, 20), (False, 60, 10)):
         (axis,) = draws(diagrams.classified(RNG.uniform(size=(70, 4, 4, 1)), labels, probs, NAMES, worst=worst))
         colours = [text.get_color() for text in axis.texts]
-        assert (len(colours), colours.count("crimson")) == (number, wrong)
+        assert (len(colours), colours.count(style.RED)) == (number, wrong)
         assert axis.texts[0].get_text().endswith("1.0%") == worst
