@@ -125,9 +125,9 @@ def train(config: Config, run: Run, key, model: models.Model, params, x, y) -> d
     summary = {"training_difference": largest_difference(trained, trained_by_jax), "loss_at_start": curve[0]}
     width = max(1, config.num_steps // 30)  # single steps jump up and down: drawn are means over so many
     steps, smooth = np.arange(len(curve)), functools.partial(np.convolve, np.full(width, 1 / width), mode="valid")
-    layers = {f"layer {number}": (smooth(steps), smooth(norm)) for number, norm in enumerate(norms.T, 1)}
-    panels = {"½ ‖y - yᵗ‖², all examples": {"loss": (steps, curve)}}
-    panels[f"norm of the weights' gradient, means over {width} steps"] = layers
+    norms = {f"layer {number}": (smooth(steps), smooth(norm)) for number, norm in enumerate(norms.T, 1)}
+    title = f"norm of the weights' gradient, means over {width} steps"
+    panels = {"½ ‖y - yᵗ‖², all examples": {"loss": (steps, curve)}, title: norms}
     run.save_figure("training", plots.lines(panels, xlabel="step", log="y"))
     return summary | {"loss_at_end": loss_at_end, "num_steps": config.num_steps}
 
