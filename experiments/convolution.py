@@ -125,7 +125,7 @@ def draw_filters(config: Config, run: Run):
     num_columns = 1 + len(FILTERS)
     signed = [index % num_columns > 0 for index in range(len(images))]
     title = "Digits, convolved with the kernel above them: red is positive, blue negative, white 0"
-    figure = plots.image_grid(images, ["", *FILTERS], num_columns=num_columns, title=title, signed=signed, size=1.4)
+    figure = plots.image_grid(images, ["", *FILTERS], num_columns=num_columns, heading=title, signed=signed, size=1.4)
     run.save_figure("filters", figure)
 
 

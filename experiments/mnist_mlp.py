@@ -121,7 +121,7 @@ def accuracies(model, nets, batch):
 def draw(config: Config, run: Run, digits, nets: dict[str, training.TrainState]):
     """Sixty digits (page 18), learning curves, the net, and what the first ReLU net's first layer learned."""
     labels = [*map(str, digits.targets[:60])]
-    run.save_figure("digits", plots.image_grid(digits.inputs[:60], labels, title="Sixty digits and their labels"))
+    run.save_figure("digits", plots.image_grid(digits.inputs[:60], labels, heading="Sixty digits and their labels"))
     curves = plots.by_kind(run.read_log(), "recipe", "epoch", "validation_accuracy")
     errors = {name: (epochs, 1 - accuracy) for name, (epochs, accuracy) in curves.items()}
     panel = {f"error on validation images, {config.num_seeds} nets each": errors}

@@ -38,6 +38,7 @@ ALLOWED = {  # room: the rooms that it may import
     "lab.config": set(),
     "lab.console": set(),
     "lab.environment": {"lab.files"},
+    "lab.devices": {"data"},
     "lab.checkpoint": {"lab.files"},
     "lab.chunks": {"lab.console"},
     "lab.run": {"lab.checkpoint", "lab.chunks", "lab.config", "lab.console", "lab.environment", "lab.files"},

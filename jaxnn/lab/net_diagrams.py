@@ -161,7 +161,7 @@ def learned_weights(start: Values, end: Values, shape: tuple[int, int]) -> Figur
     title = (
         "Weights begin as noise, which hides what training adds: strokes, red where ink excites, blue where it inhibits"
     )
-    return plots.image_grid(pictures, titles, num_columns=1 + len(neurons), title=title, signed=True)
+    return plots.image_grid(pictures, titles, num_columns=1 + len(neurons), heading=title, signed=True)
 
 
 def by_filter(rows: Sequence[tuple[Values | str, Values | Sequence, bool]], *, title: str, most: int = 36) -> Figure:
@@ -182,7 +182,7 @@ def by_filter(rows: Sequence[tuple[Values | str, Values | Sequence, bool]], *, t
             images += [left, *(pictures[number] for number in numbers), *rest]
             titles += ["", *(f"filter {number + 1}" if named else "" for number in numbers), *rest]
             signs += [False, *[signed] * 12]
-    return plots.image_grid(images, titles, num_columns=13, title=title, signed=signs)
+    return plots.image_grid(images, titles, num_columns=13, heading=title, signed=signs)
 
 
 def reasons(images: Values, titles: Sequence[str], falls: Values, slopes: Values) -> Figure:
@@ -194,7 +194,7 @@ def reasons(images: Values, titles: Sequence[str], falls: Values, slopes: Values
         "Ink × gradient: what each pixel adds to the log-probability, by its slope"
     )
     signed, num_columns = np.arange(len(pictures)) > len(images), 1 + len(images)
-    return plots.image_grid(pictures, ["", *titles], num_columns=num_columns, title=title, signed=signed)
+    return plots.image_grid(pictures, ["", *titles], num_columns=num_columns, heading=title, signed=signed)
 
 
 def cnn(image: Values, kernels: Sequence[Sequence[int]]) -> Figure:

@@ -30,22 +30,22 @@ def image_grid(
     titles: Sequence[str],
     *,
     num_columns: int = 10,
-    title: str = "",
     wrong: Sequence[bool] | Values | None = None,
     signed: bool | Sequence[bool] | Values = False,
     size: float = 1.0,
+    heading: str = "",
 ) -> Figure:
     """Framed images [height, width] or [height, width, 1], any number and size, with a title each; red where `wrong`.
 
     Images beyond the titles have none. A string among the images is written in the place of one. Grey, 0 (or the lowest
     value) white; where `signed`, 0 is white, positive red and negative blue, each image on a scale of its own. `size`
-    is the width of each in inches, less where the columns are many.
+    is the width of each in inches, less where the columns are many. `heading` stands above all of them.
     """
     titles, num_columns = [*titles, *[""] * (len(images) - len(titles))], min(num_columns, len(images))
     size = min(size, style.WIDTH / num_columns)
     lines = [max(text.count("\n") + bool(text) for text in row) for row in _rows(titles, num_columns)]
     heights = [size + 0.05 + 0.16 * number for number in lines]
-    width, height = size * num_columns, sum(heights) + 0.25 * (title.count("\n") + bool(title))
+    width, height = size * num_columns, sum(heights) + 0.25 * (heading.count("\n") + bool(heading))
     figure = Figure(figsize=(width, height))
     axis = figure.add_axes((0, 0, 1, 1), autoscale_on=False)  # one for all, in inches: one for each takes long to draw
     bottoms = sum(heights) - np.cumsum(heights)
@@ -58,8 +58,8 @@ def image_grid(
             _draw_image(axis, image, x, y, 0.94 * size, signed=signs[index])
         colour = style.RED if wrong is not None and wrong[index] else "black"
         axis.text(x, y + size / 2 - 0.02, text, ha="center", va="bottom", fontsize=9, color=colour, parse_math=False)
-    if title:
-        axis.text(width / 2, height - 0.05, title, ha="center", va="top", fontsize=11)
+    if heading:
+        axis.text(width / 2, height - 0.05, heading, ha="center", va="top", fontsize=11)
     axis.set(xlim=(0, width), ylim=(0, height))
     axis.axis("off")
     return figure

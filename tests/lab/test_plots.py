@@ -43,7 +43,7 @@ def test_image_grid_of_any_sizes_with_0_in_the_middle_of_the_colours():
 def test_image_grid_has_words_among_its_images_and_a_frame_round_each():
     images = ["row", RNG.uniform(size=(3, 3)), "", RNG.normal(size=(3, 3))]
     figure = plots.image_grid(
-        images, ["", "a"], num_columns=2, signed=[False, False, False, True], title="two", size=9.0
+        images, ["", "a"], num_columns=2, signed=[False, False, False, True], heading="two", size=9.0
     )
     (axis,) = draws(figure)
     assert figure.get_figwidth() == 9
