@@ -5,8 +5,7 @@ and better optimizers as what makes it train well. Here they are together, on MN
 
 Run:    make experiment NAME=mnist_cnn ARGS="--num-seeds 5"
 
-Expect: test accuracy 99.59 % ± 0.03 % (mean ± sd of 5 seeds), 27 s of training for each, 35 s for one alone, on 2 CPU
-        cores (JAX 0.10.1)
+Expect: test accuracy 99.59 % ± 0.03 % (mean ± sd of 5 seeds), 27 s each, 35 s for one alone (2 CPU cores, JAX 0.10.1)
 
 Time:   40 s
 """
@@ -24,7 +23,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from jaxnn import augment, cnn, losses, metrics, training
-from jaxnn.lab import datasets, devices, diagrams, plots
+from jaxnn.lab import datasets, devices, diagrams, net_diagrams, plots
 from jaxnn.lab.config import BadUsageError, Count, DataDir, ImageDir, NumSeeds, Penalty, Rate, Seed, Share, Width
 from jaxnn.lab.run import Run, RunFailedError, mean_and_sd
 from jaxnn.lab.start import start
@@ -135,6 +134,8 @@ def main(config: Config, run: Run) -> dict:
     finished = np.asarray(nets.step == config.num_steps)
     logits = devices.map_nets(functools.partial(predict, model), nets, data.test.inputs)[finished]
     draw(run, data.test, np.asarray(jax.nn.softmax(logits)), class_names)
+    kernels = [layer["kernel"].shape[1:] for layer in nets.params.values() if "kernel" in layer]
+    run.save_figure("layers", net_diagrams.cnn(np.asarray(data.test.inputs[0]), kernels))
     return {
         **mean_and_sd("test_accuracy", metrics.accuracies(logits, data.test.targets)),
         "num_seeds": config.num_seeds,

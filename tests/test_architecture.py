@@ -47,6 +47,7 @@ ALLOWED = {  # room: the rooms that it may import
     "lab.style": set(),
     "lab.plots": {"lab.style"},
     "lab.diagrams": {"lab.plots", "lab.style"},
+    "lab.net_diagrams": {"lab.plots", "lab.style"},
 }
 EXPERIMENTS = sorted((ROOT / "experiments").glob("[!_]*.py"))
 
