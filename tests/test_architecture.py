@@ -44,6 +44,8 @@ ALLOWED = {  # room: the rooms that it may import
     "lab.start": {"lab.chunks", "lab.config", "lab.console", "lab.environment", "lab.files", "lab.run", "lab.style"},
     "lab.style": set(),
     "lab.plots": {"lab.style"},
+    "lab.surfaces": {"lab.formula", "lab.style"},
+    "lab.contours": {"lab.style"},
     "lab.diagrams": {"lab.plots", "lab.style"},
 }
 EXPERIMENTS = sorted((ROOT / "experiments").glob("[!_]*.py"))
