@@ -64,8 +64,8 @@ PROBLEMS = {  # function, start, minimum, part of the plane that is drawn
     "bowl": (bowl, np.array([3.0, 2.0]), (0.0, 0.0), ((-3.5, 3.5), (-3.5, 3.5))),
     "Rosenbrock": (rosenbrock, np.array([-1.5, 1.5]), (1.0, 1.0), ((-2, 2), (-1, 3))),
 }
-NOTE = """The steps rank nobody. On the round bowl, descent shortens its way by 40 % a step; momentum 0.9 swings, and \
-its swings fade by 5 % a step at any rate. In the narrow valley, descent creeps, and momentum gathers speed."""
+NOTE = """The steps rank nobody. On the round bowl, descent shortens its way by a third a step; momentum 0.9 swings, \
+and its swings fade by 5 % a step at any rate. In the narrow valley, descent creeps, and momentum gathers speed."""
 
 
 def draw_bowl(config: Config, run: Run) -> dict:
@@ -75,11 +75,11 @@ def draw_bowl(config: Config, run: Run) -> dict:
     if not end.converged:
         raise RunFailedError("too few steps: give more with --max-steps, or a --learning-rate nearer to 1/8")
     path = np.concatenate([end.path[: end.num_steps : max(1, end.num_steps // 60)], end.x[None]])  # about 60
-    point, grid = jnp.array([-1.0, 2.0]), surfaces.over_grid(bowl, (-4, 4), (-4, 4))
+    point, grid = jnp.array([-1.5, -2.0]), surfaces.over_grid(bowl, (-4, 4), (-4, 4))
     value, gradient = jax.value_and_grad(bowl)(point)
     arrow = r"$\frac{1}{6}\nabla f$", np.stack([point, point + gradient / 6])
     left = surfaces.Surface("$f = 4 x_1^2 + x_2^2$, tangent plane and gradient", *grid, arrow=arrow, spot=point)
-    left = left._replace(plane=surfaces.tangent_plane(bowl, point, half_width=1.2))
+    left = left._replace(plane=surfaces.tangent_plane(bowl, point, half_width=1.5))
     right = surfaces.Surface(f"gradient descent: {end.num_steps:,} steps", *grid, path=path)
     run.save_figure("bowl", surfaces.surfaces([left, right]))
     far, near = (bowl(point + step) - value - gradient @ step for step in jnp.array([[0.1, 0.2], [0.05, 0.1]]))
@@ -87,14 +87,15 @@ def draw_bowl(config: Config, run: Run) -> dict:
 
 
 def descend(f, x0, make_optimizer, max_steps: int):
-    """The best learning rate, and its path until `f` stays below 1e-6: None if it never does in `max_steps`."""
+    """The best learning rate, its path until `f` stays below 1e-6, or for `max_steps`, and whether it does."""
     settings = {"tol": 0.0, "max_steps": max_steps}
     find_path = jax.vmap(lambda rate: descent.minimize(f, x0, optimizer=make_optimizer(rate), **settings).path)
     paths = jax.jit(find_path)(LEARNING_RATES)
-    away = ~np.asarray(jax.vmap(jax.vmap(f))(paths) < 1e-6)  # also where it is NaN
+    values = np.asarray(jax.vmap(jax.vmap(f))(paths))
+    away = ~(values < 1e-6)  # also where it is NaN
     num_steps = away.shape[1] - away[:, ::-1].argmax(axis=1)  # index of the point from which on it stays below
-    best = num_steps.argmin()
-    return LEARNING_RATES[best], (paths[best, : num_steps[best] + 1] if num_steps[best] <= max_steps else None)
+    best = np.lexsort((values[:, -1], num_steps))[0]
+    return LEARNING_RATES[best], paths[best, : num_steps[best] + 1], num_steps[best] <= max_steps
 
 
 def compare_optimizers(config: Config, run: Run) -> dict:
@@ -103,11 +104,11 @@ def compare_optimizers(config: Config, run: Run) -> dict:
     for surface, (f, x0, minimum, ranges) in PROBLEMS.items():
         paths = {}
         for name, make_optimizer in OPTIMIZERS.items():
-            rate, path = descend(f, x0, make_optimizer, config.max_steps)
-            steps = None if path is None else len(path) - 1
-            label = f"not in {config.max_steps:,} steps" if path is None else f"{steps:,} steps, rate {rate:.2g}"
-            paths[f"{name}\n{label}"] = np.zeros((0, 2)) if path is None else path
-            run.log(surface=surface, optimizer=name, learning_rate=None if path is None else rate, steps=steps)
+            rate, path, arrives = descend(f, x0, make_optimizer, config.max_steps)
+            steps = len(path) - 1 if arrives else None
+            label = f"{steps:,} steps, rate {rate:.2g}" if arrives else f"not in {config.max_steps:,} steps"
+            paths[f"{name}\n{label}"] = path
+            run.log(surface=surface, optimizer=name, learning_rate=rate, steps=steps)
             summary[f"{surface.lower()}_{name.lower().replace(' ', '_')}_steps"] = steps
         grid = surfaces.over_grid(f, *ranges)
         run.save_figure(f"optimizers_{surface.lower()}", contours.paths(*grid, paths, minimum=minimum, note=NOTE))
@@ -128,10 +129,10 @@ def find_minima(config: Config, run: Run) -> dict:
     values = jax.vmap(four_minima)(minima)
     reached = np.linalg.norm(ends[:, None] - minima, axis=-1).argmin(axis=1)
     run.log(minima=minima, values=values, starts=np.bincount(reached, minlength=len(minima)))
-    labels = {f"{value:.1f}": minimum for value, minimum in zip(values, minima, strict=True)}
     grid = surfaces.over_grid(four_minima, (-4, 4), (-4, 4))
     ends_of_grid = find_ends(np.stack(grid[:2], axis=-1).reshape(-1, 2))
-    run.save_figure("minima", contours.basins(*grid, ends_of_grid, labels, jax.jit(track)(starts[:24]).path))
+    paths = jax.jit(track)(starts[:24]).path
+    run.save_figure("minima", contours.basins(*grid, ends_of_grid, minima, values, paths))
     return {
         **dict(zip(("num_maxima", "num_saddles", "num_minima"), np.bincount(num_upward), strict=True)),
         "starts_at_deepest_share": (reached == values.argmin()).mean(),

@@ -32,9 +32,9 @@ def paths(
     """
     number = len(lines) + bool(note)
     figure, axes = style.make_panels(number, num_columns=num_columns, height=2.7, sharex=True, sharey=True)
-    levels = np.max(values) * np.geomspace(1e-5, 1, 25)
+    levels = np.max(values) * np.geomspace(3e-4, 1, 25)
     for axis, (title, line) in zip(axes, lines.items(), strict=False):
-        axis.contourf(x1, x2, values, levels, norm="log", extend="both", cmap="coolwarm", alpha=0.5)
+        axis.contourf(x1, x2, np.maximum(values, levels[0]), levels, norm="log", cmap="coolwarm", alpha=0.5)
         few = len(line) < 1000  # else the dots would be a thick line
         axis.plot(*np.transpose(line), color="black", marker="." if few else None, markersize=3, linewidth=0.8)
         axis.plot(*np.transpose(line[:1]), marker="o", color="white", markeredgecolor="black", markersize=6)
@@ -44,31 +44,40 @@ def paths(
         )
         axis.label_outer()
     if note:
+        if number > num_columns:
+            axes[-1 - num_columns].tick_params(labelbottom=True)  # over the note
         axes[-1].axis("off")
-        axes[-1].text(0, 1, textwrap.fill(note, 34), va="top", fontsize=9, transform=axes[-1].transAxes)
+        axes[-1].text(
+            0,
+            1,
+            textwrap.fill(f"{note} Ring: start; cross: minimum.", 34),
+            va="top",
+            fontsize=9,
+            transform=axes[-1].transAxes,
+        )
     return figure
 
 
-def basins(x1, x2, values, ends, minima: Mapping[str, Values], lines: Sequence[Values]) -> Figure:
-    """From where descent ends at which minimum: regions in colours, the minima with their labels, a few descents.
+def basins(x1, x2, values, ends, minima: Values, lowest: Values, lines: Sequence[Values]) -> Figure:
+    """From where descent ends at which of the minima [number, 2]: regions in colours, and a few descents [steps, 2].
 
-    ends: where it ends from each point of the grid [rows * columns, 2]; `lines` are paths [steps, 2].
+    ends: where it ends from each point of the grid [rows * columns, 2]; lowest: the value at each minimum [number].
     """
-    places = np.stack(list(minima.values()))
-    reached = np.linalg.norm(np.asarray(ends)[:, None] - places, axis=-1).argmin(axis=1).reshape(np.shape(x1))
+    reached = np.linalg.norm(np.asarray(ends)[:, None] - minima, axis=-1).argmin(axis=1).reshape(np.shape(x1))
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     axis = figure.subplots()
     colours = [style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.SKY, style.YELLOW][: len(minima)]
     shades = matplotlib.colors.ListedColormap(colours)
     axis.pcolormesh(x1, x2, reached, cmap=shades, vmin=-0.5, vmax=len(colours) - 0.5, alpha=0.4, linewidth=0)
-    axis.contour(x1, x2, values, 20, colors="grey", linewidths=0.6)
+    axis.contour(x1, x2, values, 20, colors="grey", linewidths=0.6, linestyles="solid")
     for line in lines:
         axis.plot(*np.transpose(line), color="black", linewidth=0.9)
         axis.plot(*line[0], marker="o", color="white", markeredgecolor="black", markersize=4)
-    for label, minimum in minima.items():
+    for minimum, value in zip(minima, lowest, strict=True):
         axis.plot(*minimum, marker="*", color="black", markersize=13)
         background = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
+        label = f"$f = {value:.1f}$" + ("\nthe deepest" if value == np.min(lowest) else "")
         axis.annotate(label, minimum, (0, -9), textcoords="offset points", ha="center", va="top", bbox=background)
-    title = "Where descent starts decides where it ends:\nthe basin of each minimum, and the lowest values"
+    title = "Where descent starts decides where it ends:\nall starts of one colour lead to the same minimum"
     axis.set(title=title, xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
     return figure

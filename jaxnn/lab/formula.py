@@ -105,31 +105,30 @@ def _evaluate(node, values, text):
 
 
 def _set(node) -> tuple[str, int]:
-    """TeX of a formula, and how strongly it holds together: 1 a sum, 2 a product, 3 a power, 4 one symbol."""
+    """TeX of a formula, and how strongly it holds together: 1 a sum, 2 -x, 3 a product, 4 a power, 5 one symbol."""
     match node:
         case ast.Constant(value=value):
             mantissa, _, exponent = f"{value:g}".partition("e")
-            return (rf"{mantissa} \cdot 10^{{{int(exponent)}}}", 2) if exponent else (mantissa, 4)
+            return (rf"{mantissa} \cdot 10^{{{int(exponent)}}}", 3) if exponent else (mantissa, 5)
         case ast.Name(id=name):
-            return (r"\pi" if name == "pi" else f"{name[0]}_{{{name[1:]}}}"), 4  # x1, x2
+            return (r"\pi" if name == "pi" else f"{name[0]}_{{{name[1:]}}}"), 5  # x1, x2
         case ast.BinOp(left=left, op=ast.Div(), right=right):
-            return rf"\frac{{{_set(left)[0]}}}{{{_set(right)[0]}}}", 2
+            return rf"\frac{{{_set(left)[0]}}}{{{_set(right)[0]}}}", 3
         case ast.BinOp(left=left, op=ast.Pow(), right=right):
-            return f"{_enclosed(left, 4)}^{{{_set(right)[0]}}}", 3
+            return f"{_enclosed(left, 5)}^{{{_set(right)[0]}}}", 4
         case ast.BinOp(left=left, op=ast.Mult(), right=right):
-            factor = _enclosed(right, 2)
+            factor = _enclosed(right, 3)
             times = r"\cdot" if factor[0].isdigit() else r"\,"
-            return f"{_enclosed(left, 2)} {times} {factor}", 2
+            return f"{_enclosed(left, 2)} {times} {factor}", 3
         case ast.BinOp(left=left, op=op, right=right):
-            minus = isinstance(op, ast.Sub)
-            return f"{_enclosed(left, 1)} {'-' if minus else '+'} {_enclosed(right, 2 if minus else 1)}", 1
+            return f"{_enclosed(left, 1)} {'-' if isinstance(op, ast.Sub) else '+'} {_enclosed(right, 3)}", 1
         case ast.UnaryOp(op=op, operand=operand):
-            return f"{'-' if isinstance(op, ast.USub) else '+'}{_enclosed(operand, 2)}", 1
+            return f"{'-' if isinstance(op, ast.USub) else '+'}{_enclosed(operand, 3)}", 2
         case ast.Call(func=ast.Name(id=name), args=[argument]):
             inside = _set(argument)[0]
             if name in ("sqrt", "abs"):
-                return (rf"\sqrt{{{inside}}}" if name == "sqrt" else f"|{inside}|"), 4
-            return rf"\{'arctan' if name == 'atan' else name}({inside})", 3
+                return (rf"\sqrt{{{inside}}}" if name == "sqrt" else f"|{inside}|"), 5
+            return rf"\{'arctan' if name == 'atan' else name}({inside})", 4
     raise ValueError(f"title: this is no formula: {ast.unparse(node)}")
 
 

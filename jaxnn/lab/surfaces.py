@@ -18,6 +18,7 @@ Values: TypeAlias = np.ndarray | jax.Array
 Grid: TypeAlias = tuple[Values, Values, Values]  # x1, x2 and values, [rows, columns] each
 BOX = np.array([4.0, 4.0, 3.2])  # proportions of the axes
 EYE = np.radians([30, -60])  # elevation and azimuth of who looks at them
+TITLE = 0.25  # inches above the axes
 FLOOR, BEHIND, FACES, IN_FRONT = range(4)  # what is drawn first lies behind; the floor is under all the rest
 
 
@@ -55,25 +56,29 @@ def tangent_plane(f: Callable, point, *, half_width: float) -> Grid:
     """The first-order Taylor approximation of f at a point [2], over a square around it."""
     value, gradient = jax.value_and_grad(f)(point)
     ranges = [(at - half_width, at + half_width) for at in point]
-    return over_grid(lambda x: value + gradient @ (x - point), *ranges, resolution=25)
+    return over_grid(lambda x: value + gradient @ (x - point), *ranges, resolution=61)
 
 
 def surfaces(panels: Sequence[Surface], *, num_columns: int = 2) -> Figure:
     """Functions of two variables as half-transparent surfaces over their contours."""
     num_columns = min(num_columns, len(panels))
     num_rows = -(-len(panels) // num_columns)
-    width = style.WIDTH / max(2, num_columns) if len(panels) > 1 else 6.0
-    figure = Figure(figsize=(width * num_columns, 0.88 * width * num_rows))
+    width = style.WIDTH / num_columns if len(panels) > 1 else 6.0
+    figure = Figure(figsize=(width * num_columns, (0.87 * width + TITLE) * num_rows))
     for index, panel in enumerate(panels):
         row, column = divmod(index, num_columns)
-        draw(add_axes(figure, (column / num_columns, 1 - (row + 1) / num_rows, 1 / num_columns, 1 / num_rows)), panel)
+        place = column / num_columns, 1 - (row + 1) / num_rows, 1 / num_columns, 1 / num_rows
+        draw(add_axes(figure, place), panel)
     return figure
 
 
-def add_axes(figure: Figure, place: tuple[float, float, float, float], *, zoom: float = 1.12):
-    """Axes for a surface in a part of the figure: left, bottom, width, height as shares of it."""
-    axis = figure.add_axes(place, projection="3d", computed_zorder=False, proj_type="ortho")
-    axis.set_box_aspect(BOX, zoom=zoom)
+def add_axes(figure: Figure, place: tuple[float, float, float, float]):
+    """Axes for a surface in a part of the figure: left, bottom, width, height as shares of it, the title's included."""
+    left, bottom, width, height = place
+    height -= TITLE / figure.get_figheight()
+    place = left - 0.045 * width, bottom, width, height  # to the left: the numbers of the heights stand on the right
+    axis = figure.add_axes(place, projection="3d", computed_zorder=False, proj_type="ortho", facecolor="none")
+    axis.set_box_aspect(BOX, zoom=1.0)
     elevation, azimuth = np.degrees(EYE)
     axis.view_init(elevation, azimuth)
     return axis
@@ -81,24 +86,29 @@ def add_axes(figure: Figure, place: tuple[float, float, float, float], *, zoom: 
 
 def draw(axis, panel: Surface, *, ticks: int = 5, labels: bool = True):
     """Draws a surface on axes of `add_axes`: about so many `ticks` on each, and their numbers, or no `labels`."""
-    low, high = panel.limits or (np.min(panel.values).item(), np.max(panel.values).item())
-    floor = low - 0.5 * (high - low or 1)
+    low, high = panel.limits or _ends(panel.values)
     highest = high if panel.plane is None else max(high, np.max(panel.plane[2]).item())
-    axis.set(xlim=_ends(panel.x1), ylim=_ends(panel.x2), zlim=(floor, highest), title=panel.title)
+    axis.set(xlim=_ends(panel.x1), ylim=_ends(panel.x2), zlim=(low - 0.6 * (high - low or 1), highest))
+    axis.set_title(panel.title, pad=2)
+    axis.title.set_y(1.0)  # set_title of these axes lowers it
     _label(axis, (low, highest), ticks, labels)
     colours = {"cmap": "coolwarm", "vmin": low, "vmax": high}
     shown = panel.x1, panel.x2, panel.values
-    axis.contourf(*shown, 12, zdir="z", offset=floor, alpha=0.6, zorder=FLOOR, **colours)
-    _draw_on_floor(axis, panel, floor)
-    _draw_faces(axis, panel, Normalize(low, high))
+    axis.contourf(*shown, 12, zdir="z", offset=axis.get_zlim()[0], alpha=0.55, zorder=FLOOR, **colours)
+    _draw_on_floor(axis, panel, axis.get_zlim()[0])
+    faces = _faces(*shown)
+    _draw_faces(axis, panel, faces, matplotlib.colormaps["coolwarm"](Normalize(low, high)(faces[..., 2].mean(axis=1))))
+    _draw_mesh(axis, panel)
+    if panel.plane is not None:
+        _draw_plane(axis, panel)
     if panel.points is not None:
         points = np.asarray(panel.points)
-        for hidden, zorder in ((True, BEHIND), (False, IN_FRONT)):
-            spots = points[is_hidden(panel, points, (floor, highest)) == hidden]
-            look = {"edgecolors": "black", "s": 14, "linewidths": 0.8, "depthshade": False, **colours}
-            axis.scatter(*spots.T, c=spots[:, 2], zorder=zorder, **look)
+        hidden = is_hidden(panel, points, axis.get_zlim())
+        look = {"edgecolors": "black", "s": 10, "linewidths": 0.7, "depthshade": False, **colours}
+        for part, zorder in ((hidden, BEHIND), (~hidden, IN_FRONT)):
+            axis.scatter(*points[part].T, c=points[part, 2], zorder=zorder, **look)
     if panel.spot is not None:
-        _draw_spot(axis, panel, (floor, highest))
+        _draw_spot(axis, panel)
 
 
 def is_hidden(panel: Surface, points, heights: tuple[float, float]) -> np.ndarray:
@@ -106,7 +116,7 @@ def is_hidden(panel: Surface, points, heights: tuple[float, float]) -> np.ndarra
     elevation, azimuth = EYE
     eye = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
     spans = np.ptp([_ends(panel.x1), _ends(panel.x2), heights], axis=1)
-    distances = np.linspace(0.06, 2 * BOX.max(), 400)[:, None]  # not from 0: a point on the surface is not behind it
+    distances = np.linspace(0.06, BOX[2] / eye[2], 120)[:, None]  # not from 0: a point on the surface is not behind it
     rays = np.asarray(points)[:, None] + distances * eye * spans / BOX  # [number, distances, 3]
     x1, x2 = np.asarray(panel.x1)[0], np.asarray(panel.x2)[:, 0]
     surface = RegularGridInterpolator((x2, x1), np.asarray(panel.values), bounds_error=False)  # NaN outside
@@ -120,10 +130,11 @@ def _ends(values) -> tuple[float, float]:
 
 def _label(axis, heights: tuple[float, float], ticks: int, labels: bool):
     """Ticks, at `heights` that the surface has and not at those of the floor alone, and the names of the axes."""
-    axis.set_xticks(_inside(axis.get_xlim(), ticks))
-    axis.set_yticks(_inside(axis.get_ylim(), ticks))
+    axis.set_xticks(_inside(axis.get_xlim(), ticks, margin=0.05))  # the numbers of two axes would meet in the corner
+    axis.set_yticks(_inside(axis.get_ylim(), ticks, margin=0.05))
     axis.set_zticks(_inside(heights, ticks))
     axis.tick_params(pad=-2)
+    axis.tick_params(axis="z", pad=2)
     for one in (axis.xaxis, axis.yaxis, axis.zaxis):
         one.pane.set(facecolor="white", edgecolor="lightgrey")
     axis.grid(visible=False)
@@ -132,22 +143,24 @@ def _label(axis, heights: tuple[float, float], ticks: int, labels: bool):
         return
     axis.set_xlabel("$x_1$", labelpad=-4)
     axis.set_ylabel("$x_2$", labelpad=-4)
-    axis.set_zlabel("$y$", labelpad=-4, rotation=0)
+    top = heights[1] + 0.07 * np.ptp(axis.get_zlim())
+    axis.text(axis.get_xlim()[1], axis.get_ylim()[1], top, "$y$", ha="center", va="center")
 
 
-def _inside(ends: tuple[float, float], number: int) -> list[float]:
-    return [tick for tick in MaxNLocator(number).tick_values(*ends) if ends[0] <= tick <= ends[1]]
+def _inside(ends: tuple[float, float], number: int, margin: float = 0.0) -> list[float]:
+    low, high = ends[0] + margin * np.ptp(ends), ends[1] - margin * np.ptp(ends)
+    return [tick for tick in MaxNLocator(number, steps=(1, 2, 5, 10)).tick_values(*ends) if low <= tick <= high]
 
 
-def _draw_faces(axis, panel: Surface, norm: Normalize):
-    """Surface and plane, cut into small faces, of which matplotlib draws the farthest first."""
-    faces = _faces(panel.x1, panel.x2, panel.values)
-    colours = matplotlib.colormaps["coolwarm"](norm(faces[..., 2].mean(axis=1)), alpha=0.65)
-    if panel.plane is not None:
-        plane = _faces(*panel.plane)
-        green = matplotlib.colors.to_rgba(style.GREEN, 0.45)
-        faces, colours = np.concatenate([faces, plane]), np.concatenate([colours, np.tile(green, (len(plane), 1))])
-    axis.add_collection3d(Poly3DCollection(faces, facecolors=colours, antialiased=False, zorder=FACES))
+def _draw_faces(axis, panel: Surface, faces: np.ndarray, colours, *, alpha: float = 0.75):
+    """Small faces [number, corners, 3], first those that the surface hides; all half-transparent as a whole."""
+    hidden = is_hidden(panel, faces.mean(axis=1), axis.get_zlim())
+    for part, zorder in ((hidden, BEHIND), (~hidden, FACES)):
+        look = {"facecolors": colours[part], "edgecolors": colours[part], "linewidths": 0.4, "zorder": zorder}
+        collection = Poly3DCollection(faces[part], **look)
+        # Not each face for itself, which would show twice where it meets the next.
+        collection.set_agg_filter(lambda image, dpi: (image * [1, 1, 1, alpha], 0, 0))
+        axis.add_collection3d(collection)
 
 
 def _faces(x1, x2, values) -> np.ndarray:
@@ -157,6 +170,24 @@ def _faces(x1, x2, values) -> np.ndarray:
     corners = corners[rows][:, columns]
     around = corners[:-1, :-1], corners[1:, :-1], corners[1:, 1:], corners[:-1, 1:]
     return np.stack(around, axis=2).reshape(-1, 4, 3)
+
+
+def _draw_mesh(axis, panel: Surface, number: int = 9):
+    """So many lines of equal x1, and of equal x2, over the surface."""
+    grid = np.stack([panel.x1, panel.x2, panel.values], axis=-1)
+    for one in (grid, grid.swapaxes(0, 1)):
+        lines = one[np.linspace(0, len(one) - 1, number).round().astype(int)]
+        for line in lines:
+            _draw_line(axis, panel, line, color="white", linewidth=0.6, alpha=0.7)
+
+
+def _draw_plane(axis, panel: Surface):
+    """A plane and its border."""
+    faces = _faces(*panel.plane)
+    _draw_faces(axis, panel, faces, np.tile(matplotlib.colors.to_rgba(style.GREEN), (len(faces), 1)), alpha=0.4)
+    grid = np.stack(panel.plane, axis=-1)
+    border = np.concatenate([grid[0], grid[:, -1], grid[-1, ::-1], grid[::-1, 0]])
+    _draw_line(axis, panel, border, color=style.GREEN, linewidth=1.5)
 
 
 def _draw_on_floor(axis, panel: Surface, floor: float):
@@ -175,19 +206,26 @@ def _draw_on_floor(axis, panel: Surface, floor: float):
         triangle = np.column_stack([head, np.full(3, floor)])
         axis.plot(*np.stack([tail, tip - forward], axis=1), floor, color="black", linewidth=2, zorder=FLOOR)
         axis.add_collection3d(Poly3DCollection([triangle], facecolors="black", zorder=FLOOR))
-        axis.text(*tip, floor, f" {label}", ha="left", va="center", fontsize=11, zorder=FLOOR)
+        axis.text(*(tip + 1.2 * forward), floor, label, ha="center", va="center", fontsize=11, zorder=IN_FRONT)
 
 
-def _draw_spot(axis, panel: Surface, heights: tuple[float, float]):
+def _draw_line(axis, panel: Surface, line: np.ndarray, look: str = "-", **options):
+    """A line [points, 3] in space, whose hidden parts are drawn before the surface."""
+    hidden = is_hidden(panel, line, axis.get_zlim())
+    with_ends = hidden | np.roll(hidden, 1) | np.roll(hidden, -1)  # as far as the parts that are seen
+    for part, zorder in ((with_ends, BEHIND), (~hidden, IN_FRONT)):
+        axis.plot(*np.where(part[:, None], line, np.nan).T, look, zorder=zorder, **options)
+
+
+def _draw_spot(axis, panel: Surface):
     """A place on the floor, the point of the surface above it, and a dotted line between the two."""
     x1, x2 = np.asarray(panel.spot)
     surface = RegularGridInterpolator((np.asarray(panel.x2)[:, 0], np.asarray(panel.x1)[0]), np.asarray(panel.values))
-    line = np.column_stack([*np.broadcast_arrays(x1, x2, np.linspace(heights[0], surface((x2, x1)).item(), 40))])
-    hidden = is_hidden(panel, line, heights)
-    for part, zorder in ((line[hidden], BEHIND), (line[~hidden], IN_FRONT)):
-        axis.plot(*part.T, ":", color="black", linewidth=1.2, zorder=zorder)
-    axis.plot(*line[:1].T, "o", color="black", markersize=4, zorder=FLOOR)
-    axis.plot(*line[-1:].T, "o", color="black", markersize=6, zorder=BEHIND if hidden[-1] else IN_FRONT)
+    heights = np.linspace(axis.get_zlim()[0], surface((x2, x1)).item(), 60)
+    line = np.column_stack([*np.broadcast_arrays(x1, x2, heights)])
+    _draw_line(axis, panel, line, ":", color="black", linewidth=1.2)
+    for end, size in ((line[:1], 4), (line[-1:], 6)):
+        _draw_line(axis, panel, end, "o", color="black", markersize=size)
 
 
 def fits(x1, x2, functions: Mapping[str, Values], nets: Mapping[str, tuple[Values, Values, Values]]) -> Figure:
@@ -198,7 +236,7 @@ def fits(x1, x2, functions: Mapping[str, Values], nets: Mapping[str, tuple[Value
     """
     num_rows, num_columns = len(functions), 1 + len(nets)
     size = style.WIDTH / max(3, num_columns)
-    figure = Figure(figsize=(size * num_columns, 0.97 * size * num_rows))
+    figure = Figure(figsize=(size * num_columns, (0.97 * size + TITLE) * num_rows))
     for row, (name, values) in enumerate(functions.items()):
         heights = [np.ravel(values), *(np.append(fit[row], points[row][:, 2]) for fit, points, _ in nets.values())]
         limits = _ends(np.concatenate(heights))
@@ -208,7 +246,7 @@ def fits(x1, x2, functions: Mapping[str, Values], nets: Mapping[str, tuple[Value
             panels.append(Surface(title, x1, x2, np.reshape(fit[row], np.shape(x1)), points=points[row], limits=limits))
         for column, panel in enumerate(panels):
             place = column / num_columns, 1 - (row + 1) / num_rows, 1 / num_columns, 1 / num_rows
-            draw(add_axes(figure, place), panel, ticks=3, labels=column == 0)
+            draw(add_axes(figure, place), panel, ticks=4, labels=column == 0)
     return figure
 
 
@@ -217,12 +255,12 @@ def units_and_sum(total: Surface, units: Sequence[Surface], params: Sequence[Map
 
     `params` are those of its two layers.
     """
-    figure = Figure(figsize=(style.WIDTH, 7.6))
+    figure = Figure(figsize=(style.WIDTH, 7.9))
     figure.suptitle(total.title, y=0.985, fontsize=12)
-    draw(add_axes(figure, (0, 0.37, 0.6, 0.58), zoom=1.2), total._replace(title=""))
-    _draw_net(figure.add_axes((0.58, 0.44, 0.41, 0.48)), *params)
+    draw(add_axes(figure, (0.0, 0.37, 0.58, 0.6)), total._replace(title=""))
+    _draw_net(figure.add_axes((0.58, 0.44, 0.41, 0.47)), *params)
     for index, unit in enumerate(units):
-        place = index / len(units), 0, 1 / len(units), 0.36
+        place = index / len(units), 0.0, 1 / len(units), 0.37
         draw(add_axes(figure, place), unit, ticks=4)
     return figure
 
@@ -242,8 +280,10 @@ def _draw_net(axis, hidden: Mapping[str, Values], output: Mapping[str, Values]):
         for place, text in zip(places, texts, strict=True):
             axis.text(*place, text, ha="center", va="center", fontsize=13, zorder=3)
     for (x, y), bias in zip(middle, hidden["bias"], strict=True):
-        axis.text(x, y - 0.24, f"{bias:+g}", ha="center", va="top", fontsize=9)
-    axis.set(xlim=(-0.3, 3.3), ylim=(-num_hidden / 2 - 0.1, num_hidden / 2 - 0.2))
+        axis.text(x, y - 0.24, _signed(bias), ha="center", va="top", fontsize=9)
+    explanation = "on the lines the weights, below the neurons\ntheir biases; $\\sigma$ is the logistic function"
+    axis.text(1.5, -num_hidden / 2 - 0.05, explanation, ha="center", va="top", fontsize=9)
+    axis.set(xlim=(-0.3, 3.3), ylim=(-num_hidden / 2 - 0.35, num_hidden / 2 - 0.2))
     axis.axis("off")
 
 
@@ -253,4 +293,8 @@ def _draw_edge(axis, start, end, weight: float, *, at: float):
     axis.plot(*np.transpose([start, end]), color=colour, linewidth=1 + abs(weight) / 4, zorder=1)
     place = (1 - at) * np.array(start) + at * np.array(end)
     background = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-    axis.text(*place, f"{weight:g}", ha="center", va="center", fontsize=9, color=colour, bbox=background)
+    axis.text(*place, _signed(weight), ha="center", va="center", fontsize=9, color=colour, bbox=background)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+g}".replace("-", "\N{MINUS SIGN}")

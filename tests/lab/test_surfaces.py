@@ -30,7 +30,7 @@ def test_a_surface_is_in_front_of_its_floor_and_has_ticks_at_its_own_heights():
 
 
 def test_points_behind_the_surface_are_drawn_before_it():
-    points = np.array([[0.0, 0.9, -0.5], [0.0, -0.9, 1.5], [0.0, 0.0, 0.0]])  # under the far side, before the near one
+    points = np.array([[0.0, 0.9, -0.5], [0.0, -0.9, 1.5], [0.0, 0.5, 0.25]])  # under, before and on it
     np.testing.assert_array_equal(surfaces.is_hidden(BOWL, points, (-1.0, 2.0)), [True, False, False])
     (axis,) = draws(surfaces.surfaces([BOWL._replace(points=points)]))
     behind, in_front = (one for one in axis.collections if isinstance(one, Path3DCollection))
@@ -69,9 +69,9 @@ def test_units_and_sum_show_the_net_with_its_weights():
     assert len(units) == 2
     assert (figure.get_suptitle(), total.get_title()) == ("bowl", "")
     colours = {text.get_text(): text.get_color() for text in net.texts}
-    blue, red = (matplotlib.colors.to_hex(colours[weight]).upper() for weight in ("-5", "3"))
+    blue, red = (matplotlib.colors.to_hex(colours[weight]).upper() for weight in ("−5", "+3"))
     assert (blue, red) == (surfaces.style.BLUE, surfaces.style.RED)
-    assert {"1", "-2", "3", "0.5", "4", "-5", "+0.25", "-1", "$x_1$", "$x_2$", "$y$"} <= set(colours)
+    assert {"+1", "−2", "+3", "+0.5", "+4", "−5", "+0.25", "−1", "$x_1$", "$x_2$", "$y$"} <= set(colours)
 
 
 def test_over_grid_needs_one_number_for_each_place():
