@@ -91,7 +91,7 @@ def draw_paths(config: Config, run: Run, key, data: Batch, optimum, rate: float)
     ranges = np.stack([everywhere.min(axis=0) - 1, everywhere.max(axis=0) + 1], axis=1)
     excess = surfaces.over_grid(lambda w: (w - weights) @ moments @ (w - weights), *ranges)  # with the best bias
     note = f"""{num_steps} steps each, all at a learning rate of {rate:.2g}. The fewer examples a step looks at, the \
-cheaper it is, and the more it strays from the gradient of them all; near the minimum (cross) it never comes to rest."""
+cheaper it is, and the more it strays from the gradient of them all; near the minimum it never comes to rest."""
     run.save_figure("paths", contours.paths(*excess, paths, minimum=weights, names=("$w_1$", "$w_2$"), note=note))
 
 

@@ -121,7 +121,7 @@ def draw_net(config: Config, run: Run) -> dict:
     collapsed = models.linear(2).apply(models.collapse(params), {}, inputs)[0]
     panels = [
         surfaces.Surface(f"{title}, output {number}", x1, x2, values[:, number - 1].reshape(x1.shape))
-        for title, values in (("logistic", outputs), ("identity", flat_outputs))
+        for title, values in (("logistic neurons", outputs), ("no activation function", flat_outputs))
         for number in (1, 2)
     ]
     run.save_figure("net_2_3_3_2", surfaces.surfaces(panels))

@@ -1,7 +1,7 @@
 """Pictures of descents in the plane: paths on contours, and the basins of minima."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import jax
@@ -39,29 +39,23 @@ def paths(
         axis.plot(*np.transpose(line), color="black", marker="." if few else None, markersize=3, linewidth=0.8)
         axis.plot(*np.transpose(line[:1]), marker="o", color="white", markeredgecolor="black", markersize=6)
         axis.plot(*minimum, marker="x", color=style.RED, markersize=8, markeredgewidth=2, linestyle="none", zorder=4)
-        axis.set(
-            title=title, xlim=(np.min(x1), np.max(x1)), ylim=(np.min(x2), np.max(x2)), xlabel="$x_1$", ylabel="$x_2$"
-        )
+        limits = {"xlim": (np.min(x1), np.max(x1)), "ylim": (np.min(x2), np.max(x2))}
+        axis.set(title=title, xlabel=names[0], ylabel=names[1], **limits)
         axis.label_outer()
     if note:
         if number > num_columns:
             axes[-1 - num_columns].tick_params(labelbottom=True)  # over the note
         axes[-1].axis("off")
-        axes[-1].text(
-            0,
-            1,
-            textwrap.fill(f"{note} Ring: start; cross: minimum.", 34),
-            va="top",
-            fontsize=9,
-            transform=axes[-1].transAxes,
-        )
+        text = "\n\n".join(textwrap.fill(part, 34) for part in (note, "Ring: start. Cross: minimum."))
+        axes[-1].text(0, 1, text, va="top", fontsize=9, transform=axes[-1].transAxes)
     return figure
 
 
-def basins(x1, x2, values, ends, minima: Values, lowest: Values, lines: Sequence[Values]) -> Figure:
-    """From where descent ends at which of the minima [number, 2]: regions in colours, and a few descents [steps, 2].
+def basins(x1, x2, values, ends, minima: Values, lowest: Values, lines: Values) -> Figure:
+    """From where descent ends at which of the minima [number, 2]: regions in colours; and a few descents.
 
-    ends: where it ends from each point of the grid [rows * columns, 2]; lowest: the value at each minimum [number].
+    ends: where it ends from each point of the grid [rows * columns, 2]; lowest: the value at each minimum [number];
+        lines: the paths of the descents [number, steps, 2].
     """
     reached = np.linalg.norm(np.asarray(ends)[:, None] - minima, axis=-1).argmin(axis=1).reshape(np.shape(x1))
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")

@@ -236,13 +236,13 @@ def fits(x1, x2, functions: Mapping[str, Values], nets: Mapping[str, tuple[Value
     """
     num_rows, num_columns = len(functions), 1 + len(nets)
     size = style.WIDTH / max(3, num_columns)
-    figure = Figure(figsize=(size * num_columns, (0.97 * size + TITLE) * num_rows))
+    figure = Figure(figsize=(size * num_columns, (size + TITLE) * num_rows))
     for row, (name, values) in enumerate(functions.items()):
         heights = [np.ravel(values), *(np.append(fit[row], points[row][:, 2]) for fit, points, _ in nets.values())]
         limits = _ends(np.concatenate(heights))
         panels = [Surface(formula.title(name), x1, x2, values, limits=limits)]
         for title, (fit, points, errors) in nets.items():
-            title = f"{title}, error {errors[row]:.1g}"
+            title = f"{title}, error {formula.title(f'{errors[row]:.1g}')}"
             panels.append(Surface(title, x1, x2, np.reshape(fit[row], np.shape(x1)), points=points[row], limits=limits))
         for column, panel in enumerate(panels):
             place = column / num_columns, 1 - (row + 1) / num_rows, 1 / num_columns, 1 / num_rows

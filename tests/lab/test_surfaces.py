@@ -22,11 +22,14 @@ def test_a_surface_is_in_front_of_its_floor_and_has_ticks_at_its_own_heights():
     panel = BOWL._replace(path=path, arrow=("w", path), limits=(0.0, 4.0))
     (axis,) = draws(surfaces.surfaces([panel]))
     assert axis.get_title() == "bowl"
-    assert axis.get_zlim() == (-2, 4)
+    assert axis.get_zlim() == pytest.approx((-2.4, 4))
     assert min(axis.get_zticks()) == 0
-    assert [text.get_text().strip() for text in axis.texts] == ["start", "end", "w"]
-    (faces,) = [one for one in axis.collections if isinstance(one, Poly3DCollection) and len(one.get_facecolor()) == 64]
-    assert all(artist.zorder < faces.zorder for artist in [*axis.lines, *axis.texts, axis.collections[0]])
+    assert [text.get_text().strip() for text in axis.texts] == ["$y$", "start", "end", "w"]
+    contour, head, *faces = axis.collections
+    assert sum(len(one.get_facecolor()) for one in faces) == 8 * 8
+    on_floor = [one for one in axis.lines if np.all(one.get_data_3d()[2] == axis.get_zlim()[0])]
+    assert len(on_floor) == 4  # path, start, end, shaft
+    assert max(one.zorder for one in [contour, head, *on_floor]) < min(one.zorder for one in faces)
 
 
 def test_points_behind_the_surface_are_drawn_before_it():
@@ -35,7 +38,8 @@ def test_points_behind_the_surface_are_drawn_before_it():
     (axis,) = draws(surfaces.surfaces([BOWL._replace(points=points)]))
     behind, in_front = (one for one in axis.collections if isinstance(one, Path3DCollection))
     assert [len(one.get_offsets()) for one in (behind, in_front)] == [1, 2]
-    assert behind.zorder < axis.collections[1].zorder < in_front.zorder
+    seen = max(one.zorder for one in axis.collections if isinstance(one, Poly3DCollection))
+    assert behind.zorder < seen < in_front.zorder
 
 
 def test_a_spot_under_the_surface_is_linked_to_it():
@@ -49,16 +53,18 @@ def test_a_tangent_plane_touches_its_function():
     np.testing.assert_allclose(plane[2], 8 - 8 * (plane[0] + 1) + 4 * (plane[1] - 2), atol=1e-5)
     (axis,) = draws(surfaces.surfaces([BOWL._replace(plane=plane)]))
     assert axis.get_zlim()[1] == pytest.approx(20, abs=1e-5)
-    assert len(axis.collections[-1].get_facecolor()) == 8 * 8 + 24 * 24  # the faces of both, sorted together
+    faces = [len(one.get_facecolor()) for one in axis.collections if isinstance(one, Poly3DCollection)]
+    assert sum(faces) == 8 * 8 + 60 * 60
 
 
 def test_fits_share_the_scale_of_their_function_and_show_their_errors():
     values, points = np.stack([X1, X1 * 3]), np.zeros((2, 5, 3))
-    nets = {"3 neurons": (values.reshape(2, -1, 1), points, np.array([0.5, 0.02]))}
+    nets = {"3 neurons": (values.reshape(2, -1, 1), points, np.array([0.5, 2e-5]))}
     axes = draws(surfaces.fits(X1, X2, {"x1**2": X1, "x1": 2 * X1}, nets))
     titles = [axis.get_title() for axis in axes]
-    assert titles == ["$x_{1}^{2}$", "3 neurons, error 0.5", "$x_{1}$", "3 neurons, error 0.02"]
-    assert [axis.get_zlim() for axis in axes] == [(-2, 1)] * 2 + [(-6, 3)] * 2
+    assert titles == ["$x_{1}^{2}$", "3 neurons, error $0.5$", "$x_{1}$", r"3 neurons, error $2 \cdot 10^{-5}$"]
+    heights = [(-2.2, 1)] * 2 + [(-6.6, 3)] * 2
+    np.testing.assert_allclose([axis.get_zlim() for axis in axes], heights)
 
 
 def test_units_and_sum_show_the_net_with_its_weights():
