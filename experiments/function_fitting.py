@@ -107,7 +107,7 @@ def draw(config: Config, run: Run, values: dict[str, jax.Array], fits: dict[int,
     nets = {}
     for size, found in fits.items():
         nets[f"{size} neurons"] = found.frames[:, -1], found.points, np.median(found.train_errors, axis=1)
-    run.save_figure("fits", surfaces.fits(*GRID, values, nets))
+    run.save_figure("fits", surfaces.fits(GRID[0], GRID[1], values, nets))
     errors, marks = {}, {}
     for row, name in enumerate(values):
         title = formula.title(name)

@@ -117,7 +117,7 @@ def draw(run: Run, functions: dict, nets: dict, examples: Batch, errors: dict):
         net, batch = jax.tree.map(lambda leaf, median=median: leaf[median], (params, examples))
         outputs = jax.vmap(compute, (0, None))(net, jnp.asarray(GRID).reshape(2, -1).T)
         fits[f"{size} neurons"] = outputs, np.concatenate(batch, axis=-1), np.median(errors[size], axis=1)
-    run.save_figure("fits", surfaces.fits(*GRID, {name: f(*GRID) for name, f in functions.items()}, fits))
+    run.save_figure("fits", surfaces.fits(GRID[0], GRID[1], {name: f(*GRID) for name, f in functions.items()}, fits))
     panels = {formula.title(f): {f"{size} neurons": errors[size][i] for size in nets} for i, f in enumerate(functions)}
     means = [[mean for mean, _ in deck.MENTAT_ERRORS[name].values()] for name in functions]
     marks = {"mentat, mean of 6": dict(zip(panels, means, strict=True))}

@@ -68,15 +68,12 @@ def draw_three_units(config: Config, run: Run) -> dict:
     model = models.mlp([3], 1, activation=jax.nn.sigmoid)
     output = model.apply(deck.PRINTED_SURFACE, {}, inputs)[0].reshape(x1.shape)
     hidden = jax.nn.sigmoid(models.linear(3).apply(deck.PRINTED_SURFACE[0], {}, inputs)[0])
-    (w1, w2), (v,) = deck.PRINTED_SURFACE[0]["weight"], deck.PRINTED_SURFACE[1]["weight"].T
-    terms = [
-        rf"{weight:+g}\,\sigma({a:g} x_1 {b:+g} x_2 {bias:+g})"
-        for weight, a, b, bias in zip(v, w1, w2, deck.PRINTED_SURFACE[0]["bias"], strict=True)
-    ]
-    units = [
-        surfaces.Surface(f"${term}$", x1, x2, weight * unit.reshape(x1.shape))
-        for term, weight, unit in zip(terms, v, hidden.T, strict=True)
-    ]
+    first, last = deck.PRINTED_SURFACE
+    terms, units = [], []
+    for i, weight in enumerate(last["weight"][:, 0]):
+        w1, w2 = first["weight"][:, i]
+        terms.append(rf"{weight:+g}\,\sigma({w1:g} x_1 {w2:+g} x_2 {first['bias'][i]:+g})")
+        units.append(surfaces.Surface(f"${terms[-1]}$", x1, x2, weight * hidden[:, i].reshape(x1.shape)))
     total = surfaces.Surface(f"$y = {' '.join(terms)}$", x1, x2, output)
     run.save_figure("three_units", surfaces.units_and_sum(total, units, deck.PRINTED_SURFACE))
     run.save_figure("boundary", plots.boundary(x1, x2, output, level=0, title="the boundary y = 0 is curved"))

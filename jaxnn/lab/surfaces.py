@@ -77,11 +77,9 @@ def add_axes(figure: Figure, place: tuple[float, float, float, float]):
     left, bottom, width, height = place
     height -= TITLE / figure.get_figheight()
     place = left - 0.045 * width, bottom, width, height  # to the left: the numbers of the heights stand on the right
-    axis = figure.add_axes(place, projection="3d", computed_zorder=False, proj_type="ortho", facecolor="none")
-    axis.set_box_aspect(BOX, zoom=1.0)
     elevation, azimuth = np.degrees(EYE)
-    axis.view_init(elevation, azimuth)
-    return axis
+    look = {"computed_zorder": False, "proj_type": "ortho", "box_aspect": BOX, "elev": elevation, "azim": azimuth}
+    return figure.add_axes(place, projection="3d", facecolor="none", **look)
 
 
 def draw(axis, panel: Surface, *, ticks: int = 5, labels: bool = True):
@@ -100,7 +98,7 @@ def draw(axis, panel: Surface, *, ticks: int = 5, labels: bool = True):
     _draw_faces(axis, panel, faces, matplotlib.colormaps["coolwarm"](Normalize(low, high)(faces[..., 2].mean(axis=1))))
     _draw_mesh(axis, panel)
     if panel.plane is not None:
-        _draw_plane(axis, panel)
+        _draw_plane(axis, panel, panel.plane)
     if panel.points is not None:
         points = np.asarray(panel.points)
         hidden = is_hidden(panel, points, axis.get_zlim())
@@ -159,7 +157,7 @@ def _draw_faces(axis, panel: Surface, faces: np.ndarray, colours, *, alpha: floa
         look = {"facecolors": colours[part], "edgecolors": colours[part], "linewidths": 0.4, "zorder": zorder}
         collection = Poly3DCollection(faces[part], **look)
         # Not each face for itself, which would show twice where it meets the next.
-        collection.set_agg_filter(lambda image, dpi: (image * [1, 1, 1, alpha], 0, 0))
+        collection.set_agg_filter(lambda image, dpi: (np.asarray(image) * [1, 1, 1, alpha], 0, 0))
         axis.add_collection3d(collection)
 
 
@@ -181,11 +179,11 @@ def _draw_mesh(axis, panel: Surface, number: int = 9):
             _draw_line(axis, panel, line, color="white", linewidth=0.6, alpha=0.7)
 
 
-def _draw_plane(axis, panel: Surface):
+def _draw_plane(axis, panel: Surface, plane: Grid):
     """A plane and its border."""
-    faces = _faces(*panel.plane)
+    faces = _faces(*plane)
     _draw_faces(axis, panel, faces, np.tile(matplotlib.colors.to_rgba(style.GREEN), (len(faces), 1)), alpha=0.4)
-    grid = np.stack(panel.plane, axis=-1)
+    grid = np.stack(plane, axis=-1)
     border = np.concatenate([grid[0], grid[:, -1], grid[-1, ::-1], grid[::-1, 0]])
     _draw_line(axis, panel, border, color=style.GREEN, linewidth=1.5)
 
