@@ -130,9 +130,8 @@ def find_minima(config: Config, run: Run) -> dict:
     reached = np.linalg.norm(ends[:, None] - minima, axis=-1).argmin(axis=1)
     run.log(minima=minima, values=values, starts=np.bincount(reached, minlength=len(minima)))
     grid = surfaces.over_grid(four_minima, (-4, 4), (-4, 4))
-    ends_of_grid = find_ends(np.stack(grid[:2], axis=-1).reshape(-1, 2))
-    paths = jax.jit(track)(starts[:24]).path
-    run.save_figure("minima", contours.basins(*grid, ends_of_grid, minima, values, paths))
+    everywhere = find_ends(np.stack(grid[:2], axis=-1).reshape(-1, 2))
+    run.save_figure("minima", contours.basins(*grid, everywhere, minima, values, jax.jit(track)(starts[:24]).path))
     return {
         **dict(zip(("num_maxima", "num_saddles", "num_minima"), np.bincount(num_upward), strict=True)),
         "starts_at_deepest_share": (reached == values.argmin()).mean(),

@@ -100,11 +100,7 @@ def draw(axis, panel: Surface, *, ticks: int = 5, labels: bool = True):
     if panel.plane is not None:
         _draw_plane(axis, panel, panel.plane)
     if panel.points is not None:
-        points = np.asarray(panel.points)
-        hidden = is_hidden(panel, points, axis.get_zlim())
-        look = {"edgecolors": "black", "s": 10, "linewidths": 0.7, "depthshade": False, **colours}
-        for part, zorder in ((hidden, BEHIND), (~hidden, IN_FRONT)):
-            axis.scatter(*points[part].T, c=points[part, 2], zorder=zorder, **look)
+        _draw_points(axis, panel, np.asarray(panel.points), depthshade=False, **colours)
     if panel.spot is not None:
         _draw_spot(axis, panel)
 
@@ -174,8 +170,7 @@ def _draw_mesh(axis, panel: Surface, number: int = 9):
     """So many lines of equal x1, and of equal x2, over the surface."""
     grid = np.stack([panel.x1, panel.x2, panel.values], axis=-1)
     for one in (grid, grid.swapaxes(0, 1)):
-        lines = one[np.linspace(0, len(one) - 1, number).round().astype(int)]
-        for line in lines:
+        for line in one[np.linspace(0, len(one) - 1, number).round().astype(int)]:
             _draw_line(axis, panel, line, color="white", linewidth=0.6, alpha=0.7)
 
 
@@ -200,11 +195,18 @@ def _draw_on_floor(axis, panel: Surface, floor: float):
         label, (tail, tip) = panel.arrow[0], np.asarray(panel.arrow[1], float)
         forward = (tip - tail) / np.linalg.norm(tip - tail) * 0.06 * np.ptp(panel.x1)  # the length of the head
         aside = forward[::-1] * [-0.4, 0.4]
-        head = np.array([tip, tip - forward + aside, tip - forward - aside])
-        triangle = np.column_stack([head, np.full(3, floor)])
+        triangle = [(*corner, floor) for corner in (tip, tip - forward + aside, tip - forward - aside)]
         axis.plot(*np.stack([tail, tip - forward], axis=1), floor, color="black", linewidth=2, zorder=FLOOR)
         axis.add_collection3d(Poly3DCollection([triangle], facecolors="black", zorder=FLOOR))
         axis.text(*(tip + 1.2 * forward), floor, label, ha="center", va="center", fontsize=11, zorder=IN_FRONT)
+
+
+def _draw_points(axis, panel: Surface, points: np.ndarray, **options):
+    """Points [number, 3] with black edges, of which the hidden ones are drawn before the surface."""
+    hidden = is_hidden(panel, points, axis.get_zlim())
+    for part, zorder in ((hidden, BEHIND), (~hidden, IN_FRONT)):
+        look = {"c": points[part, 2], "s": 10, "edgecolors": "black", "linewidths": 0.7, "zorder": zorder}
+        axis.scatter(*points[part].T, **look, **options)
 
 
 def _draw_line(axis, panel: Surface, line: np.ndarray, look: str = "-", **options):
@@ -234,7 +236,7 @@ def fits(x1, x2, functions: Mapping[str, Values], nets: Mapping[str, tuple[Value
     """
     num_rows, num_columns = len(functions), 1 + len(nets)
     size = style.WIDTH / max(3, num_columns)
-    figure = Figure(figsize=(size * num_columns, (size + TITLE) * num_rows))
+    figure = Figure(figsize=(size * num_columns, (1.06 * size + TITLE) * num_rows))
     for row, (name, values) in enumerate(functions.items()):
         heights = [np.ravel(values), *(np.append(fit[row], points[row][:, 2]) for fit, points, _ in nets.values())]
         limits = _ends(np.concatenate(heights))
