@@ -65,7 +65,7 @@ PROBLEMS = {  # function, start, minimum, part of the plane that is drawn
     "Rosenbrock": (rosenbrock, np.array([-1.5, 1.5]), (1.0, 1.0), ((-2, 2), (-1, 3))),
 }
 NOTE = """The steps rank nobody. On the round bowl, descent shortens its way by a third a step; momentum 0.9 swings, \
-and its swings fade by 5 % a step at any rate. In the narrow valley, descent creeps, and momentum gathers speed."""
+and its swings fade by at most 5 % a step. In the narrow valley, descent creeps, and momentum gathers speed."""
 
 
 def draw_bowl(config: Config, run: Run) -> dict:
