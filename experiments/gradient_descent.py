@@ -2,7 +2,7 @@
 
 The deck (pages 11-13) draws the tangent plane and the gradient of 4x₁² + x₂² and counts 5,497 steps to its minimum.
 Its list of better optimizers is compared on the same bowl and on Rosenbrock's curved valley, each with its own best
-learning rate out of the same grid: who is first there is last here (NOTE says why), so the steps rank nobody. And a
+learning rate out of the same grid: the order is another on each (NOTE says why), so the steps rank nobody. And a
 function with four minima shows that where one starts decides where one ends.
 
 Run:    make experiment NAME=gradient_descent
