@@ -28,7 +28,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from jaxnn import deck, descent, losses, models, training
-from jaxnn.lab import diagrams, formula, plots
+from jaxnn.lab import diagrams, formula, plots, surfaces
 from jaxnn.lab.config import BadUsageError, NumSeeds, Seed
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
@@ -104,12 +104,15 @@ def fit_all(config: Config, keys, examples: Batch, values) -> dict[int, Fits]:
 
 def draw(config: Config, run: Run, values: dict[str, jax.Array], fits: dict[int, Fits]):
     """Page 17: the functions and the median nets' fits; the errors of all nets; on request, the fits as they grow."""
-    nets = {f"{size} neurons": (found.frames[:, -1], found.points) for size, found in fits.items()}
-    run.save_figure("fits", plots.fits(GRID[0], GRID[1], values, nets))
+    nets = {}
+    for size, found in fits.items():
+        nets[f"{size} neurons"] = found.frames[:, -1], found.points, np.median(found.train_errors, axis=1)
+    run.save_figure("fits", surfaces.fits(GRID[0], GRID[1], values, nets))
     errors, marks = {}, {}
     for row, name in enumerate(values):
-        errors[name] = {f"{size} neurons": found.train_errors[row] for size, found in fits.items()}
-        marks[name] = [deck.MENTAT_ERRORS.get(name, {}).get(size, [None])[0] for size in fits]
+        title = formula.title(name)
+        errors[title] = {f"{size} neurons": found.train_errors[row] for size, found in fits.items()}
+        marks[title] = [deck.MENTAT_ERRORS.get(name, {}).get(size, [None])[0] for size in fits]
     marks = {"mentat, mean of 6": marks} if config.function is None else {}
     run.save_figure("errors", plots.spread(errors, ylabel="training error", scale="log", marks=marks))
     if config.animate:

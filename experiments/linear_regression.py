@@ -2,7 +2,7 @@
 
 The deck (pages 3-4) draws the plane 2x₁ + 8x₂, whose response changes along its weight vector only, and asks for the
 weights of least squared error. Here they come in closed form, and by gradient descent, full-batch and stochastic, which
-converges to them.
+converges to them: directly on the gradient of all examples, in a zigzag on that of a few (page 13).
 
 Run:    make experiment NAME=linear_regression
 
@@ -24,7 +24,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from jaxnn import linear_models, losses, models, training
-from jaxnn.lab import plots
+from jaxnn.lab import contours, plots, surfaces
 from jaxnn.lab.config import Count, Seed
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
@@ -50,14 +50,14 @@ def draw_plane(run: Run, data: Batch, optimum) -> dict:
     x1, x2 = jnp.meshgrid(jnp.linspace(-5, 5, 41), jnp.linspace(-5, 5, 41))
     grid = jnp.stack([x1, x2], axis=-1)
     plane, fitted = (MODEL.apply(params, {}, grid)[0][..., 0] for params in (PLANE, optimum))
-    arrow = np.array([[0, 0], PLANE["weight"][:, 0] / 2])
+    arrow = r"$\frac{1}{2}w$", np.array([[0, 0], PLANE["weight"][:, 0] / 2])
     points = np.concatenate([data.inputs, data.targets], axis=1)
-    weights = ", ".join(f"{weight:.3f}" for weight in optimum["weight"][:, 0])
+    (w1, w2), (b,) = optimum["weight"][:, 0], optimum["bias"]
     panels = [
-        plots.Surface("$y = 2 x_1 + 8 x_2$, half its weight vector", x1, x2, plane, arrow=arrow),
-        plots.Surface(f"least squares: weights {weights}", x1, x2, fitted, points=points),
+        surfaces.Surface("$y = 2 x_1 + 8 x_2$ rises along its weights $w$ only", x1, x2, plane, arrow=arrow),
+        surfaces.Surface(f"least squares: $y = {w1:.2f} x_1 {w2:+.2f} x_2 {b:+.2f}$", x1, x2, fitted, points=points),
     ]
-    run.save_figure("plane", plots.surfaces(panels))
+    run.save_figure("plane", surfaces.surfaces(panels))
     across = jnp.linspace(-1, 1, 13)[:, None] * jnp.array([8.0, -2.0])  # at a right angle to the weights
     return {
         "plane_change_across": jnp.ptp(MODEL.apply(PLANE, {}, across)[0]),
@@ -66,16 +66,33 @@ def draw_plane(run: Run, data: Batch, optimum) -> dict:
 
 
 @functools.partial(jax.jit, static_argnames=("optimizer", "batch_size", "num_steps"))
-def distances(key, data: Batch, optimum, *, optimizer, batch_size: int, num_steps: int):
-    """After each step of a training, the Euclidean distance of its params from `optimum`."""
+def train_path(key, data: Batch, *, optimizer, batch_size: int, num_steps: int):
+    """The params [1 + num_steps, ...] of a training, from its start on."""
     loss_fn = training.make_loss(MODEL, losses.squared_error)
 
     def take_step(net, _):
         net, _ = training.train_steps(net, data, loss_fn, optimizer, batch_size=batch_size, num_steps=1)
-        return net, optax.tree.norm(jax.tree.map(jnp.subtract, net.params, optimum))
+        return net, net.params
 
     net = training.init_train_state(key, MODEL, optimizer, data.inputs)
-    return lax.scan(take_step, net, length=num_steps)[1]
+    path = lax.scan(take_step, net, length=num_steps)[1]
+    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), net.params, path)
+
+
+def draw_paths(config: Config, run: Run, key, data: Batch, optimum, rate: float):
+    """Page 13: the way of the weights on the gradient of all examples and of a few, over the contours of the loss."""
+    num_steps, paths = 60, {}
+    for batch_size in (config.num_points, config.batch_size, 1):
+        sizes = {"batch_size": batch_size, "num_steps": num_steps}
+        title = "1 example a step" if batch_size == 1 else f"{batch_size:,} examples a step"
+        paths[title] = np.asarray(train_path(key, data, optimizer=optax.sgd(rate), **sizes)["weight"][..., 0])
+    weights, moments = optimum["weight"][:, 0], data.inputs.T @ data.inputs / len(data.inputs)
+    everywhere = np.concatenate(list(paths.values()))
+    ranges = np.stack([everywhere.min(axis=0) - 1, everywhere.max(axis=0) + 1], axis=1)
+    excess = surfaces.over_grid(lambda w: (w - weights) @ moments @ (w - weights), *ranges)  # with the best bias
+    note = f"""{num_steps} steps each, all at a learning rate of {rate:.2g}. The fewer examples a step looks at, the \
+cheaper it is, and the more it strays from the gradient of them all; near the minimum it never comes to rest."""
+    run.save_figure("paths", contours.paths(*excess, paths, minimum=weights, names=("$w_1$", "$w_2$"), note=note))
 
 
 def descend(config: Config, run: Run, key, data: Batch, optimum) -> dict:
@@ -92,9 +109,11 @@ def descend(config: Config, run: Run, key, data: Batch, optimum) -> dict:
     steps, curves = np.arange(1, config.num_steps + 1), {}
     for name, (optimizer, batch_size) in kinds.items():
         sizes = {"batch_size": batch_size, "num_steps": config.num_steps}
-        curves[name] = steps, distances(key, data, optimum, optimizer=optimizer, **sizes)
-    panel = {"distance from the closed form": curves}
-    run.save_figure("descent", plots.lines(panel, xlabel="step", log="xy"))
+        path = train_path(key, data, optimizer=optimizer, **sizes)
+        curves[name] = steps, jax.vmap(optax.tree.norm)(jax.tree.map(lambda a, b: a[1:] - b, path, optimum))
+    panel = {"distance of weights and bias from the closed form": curves}
+    run.save_figure("descent", plots.lines(panel, xlabel="step", ylabel="Euclidean distance", log="xy"))
+    draw_paths(config, run, key, data, optimum, sgd_rate)
     last = max(1, config.num_steps // 4)  # steps, of which the mean is taken: SGD wanders, and one step says little
     ends = [jnp.sqrt(jnp.mean(distance[-last:] ** 2)) for _, distance in curves.values()]
     return {

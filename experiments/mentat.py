@@ -1,8 +1,8 @@
 """The deck's library mentat, redone in JAX: its updates, its initial weights, its errors.
 
 The deck (page 17) fits three functions by mentat, in NumPy, one net after the other. Here hundreds of nets take its
-updates side by side: momentum on gradients that a decaying rate has scaled, batches in a cycle, and weights that begin
-nearly at 0. The first updates are compared with plain NumPy's, the errors at the end with those of mentat itself.
+updates side by side: momentum on gradients that a decaying rate has scaled, batches in a cycle, weights that begin
+nearly at 0. The first updates are held against NumPy's, the errors at the end against mentat's.
 
 Run:    make experiment NAME=mentat
 
@@ -22,7 +22,7 @@ import optax
 from pydantic.dataclasses import dataclass
 
 from jaxnn import deck, losses, training
-from jaxnn.lab import formula, plots
+from jaxnn.lab import formula, plots, surfaces
 from jaxnn.lab.config import Count, NumSeeds, Seed
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
@@ -45,9 +45,8 @@ class Config:
 
 def init_nets(config: Config, h: int):
     """The nets of all seeds, h neurons each, as mentat draws them: from [0, 1/200), weights [outputs, inputs] first."""
-    seeds = range(config.seed, config.seed + config.num_seeds)
-    draws = np.stack([np.random.RandomState(seed).random_sample(4 * h + 1) for seed in seeds]) / 200
-    w1, b1, w2, b2 = np.split(draws, [2 * h, 3 * h, 4 * h], axis=1)
+    draws = [np.random.RandomState(config.seed + i).random_sample(4 * h + 1) for i in range(config.num_seeds)]
+    w1, b1, w2, b2 = np.split(np.stack(draws) / 200, [2 * h, 3 * h, 4 * h], axis=1)
     return [{"weight": w1.reshape(-1, h, 2).mT, "bias": b1}, {"weight": w2.reshape(-1, 1, h).mT, "bias": b2}]
 
 
@@ -117,11 +116,12 @@ def draw(run: Run, functions: dict, nets: dict, examples: Batch, errors: dict):
         median = np.arange(len(functions)), np.argsort(errors[size])[:, (errors[size].shape[1] - 1) // 2]
         net, batch = jax.tree.map(lambda leaf, median=median: leaf[median], (params, examples))
         outputs = jax.vmap(compute, (0, None))(net, jnp.asarray(GRID).reshape(2, -1).T)
-        fits[f"{size} neurons"] = outputs.reshape(-1, *GRID.shape[1:]), np.concatenate(batch, axis=-1)
-    run.save_figure("fits", plots.fits(GRID[0], GRID[1], {name: f(*GRID) for name, f in functions.items()}, fits))
-    columns = {name: {f"{size} neurons": errors[size][row] for size in nets} for row, name in enumerate(functions)}
-    marks = {"mentat, mean of 6": {name: [mean for mean, _ in deck.MENTAT_ERRORS[name].values()] for name in functions}}
-    run.save_figure("errors", plots.spread(columns, ylabel="training error", scale="log", marks=marks))
+        fits[f"{size} neurons"] = outputs, np.concatenate(batch, axis=-1), np.median(errors[size], axis=1)
+    run.save_figure("fits", surfaces.fits(GRID[0], GRID[1], {name: f(*GRID) for name, f in functions.items()}, fits))
+    panels = {formula.title(f): {f"{size} neurons": errors[size][i] for size in nets} for i, f in enumerate(functions)}
+    means = [[mean for mean, _ in deck.MENTAT_ERRORS[name].values()] for name in functions]
+    marks = {"mentat, mean of 6": dict(zip(panels, means, strict=True))}
+    run.save_figure("errors", plots.spread(panels, ylabel="training error", scale="log", marks=marks))
 
 
 def main(config: Config, run: Run) -> dict:

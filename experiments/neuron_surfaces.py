@@ -20,7 +20,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from jaxnn import deck, models
-from jaxnn.lab import net_diagrams, plots
+from jaxnn.lab import net_diagrams, plots, surfaces
 from jaxnn.lab.config import Seed
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
@@ -49,9 +49,10 @@ def draw_neuron(config: Config, run: Run) -> dict:
     inputs, x1, x2 = grid(5, config.resolution)
     neuron = models.linear(1)
     response = jax.nn.sigmoid(neuron.apply(NEURON, {}, inputs)[0])
-    arrow = np.array([[0, 0], NEURON["weight"][:, 0]])
-    panel = plots.Surface(r"$\sigma(0.4 x_1 + 1.6 x_2)$", x1, x2, response.reshape(x1.shape), arrow=arrow)
-    run.save_figure("logistic_neuron", plots.surfaces([panel]))
+    arrow = "$w$", np.array([[0, 0], NEURON["weight"][:, 0]])
+    title = r"$y = \sigma(0.4 x_1 + 1.6 x_2)$ rises along its weight vector $w$ only"
+    panel = surfaces.Surface(title, x1, x2, response.reshape(x1.shape), arrow=arrow)
+    run.save_figure("logistic_neuron", surfaces.surfaces([panel]))
     across = jnp.linspace(-3, 3, 13)[:, None] * jnp.array([1.6, -0.4])  # at right angles to the weight vector
     constant = jax.nn.sigmoid(neuron.apply(NEURON, {}, across)[0])
     return {
@@ -67,11 +68,14 @@ def draw_three_units(config: Config, run: Run) -> dict:
     model = models.mlp([3], 1, activation=jax.nn.sigmoid)
     output = model.apply(deck.PRINTED_SURFACE, {}, inputs)[0].reshape(x1.shape)
     hidden = jax.nn.sigmoid(models.linear(3).apply(deck.PRINTED_SURFACE[0], {}, inputs)[0])
-    panels = [
-        plots.Surface(f"{weight:g} times unit {number}", x1, x2, weight * hidden[:, number - 1].reshape(x1.shape))
-        for number, weight in enumerate(deck.PRINTED_SURFACE[1]["weight"][:, 0], 1)
-    ]
-    run.save_figure("three_units", plots.surfaces([*panels, plots.Surface("their sum", x1, x2, output)], num_columns=4))
+    first, last = deck.PRINTED_SURFACE
+    terms, units = [], []
+    for i, weight in enumerate(last["weight"][:, 0]):
+        w1, w2 = first["weight"][:, i]
+        terms.append(rf"{weight:+g}\,\sigma({w1:g} x_1 {w2:+g} x_2 {first['bias'][i]:+g})")
+        units.append(surfaces.Surface(f"${terms[-1]}$", x1, x2, weight * hidden[:, i].reshape(x1.shape)))
+    total = surfaces.Surface(f"$y = {' '.join(terms)}$", x1, x2, output)
+    run.save_figure("three_units", surfaces.units_and_sum(total, units, deck.PRINTED_SURFACE))
     run.save_figure("boundary", plots.boundary(x1, x2, output, level=0, title="the boundary y = 0 is curved"))
     highest = inputs[output.argmax()]
     return {
@@ -113,11 +117,11 @@ def draw_net(config: Config, run: Run) -> dict:
     flat_outputs = identity.apply(params, {}, inputs)[0]  # of the same weights
     collapsed = models.linear(2).apply(models.collapse(params), {}, inputs)[0]
     panels = [
-        plots.Surface(f"{title}, output {number}", x1, x2, values[:, number - 1].reshape(x1.shape))
-        for title, values in (("logistic", outputs), ("identity", flat_outputs))
+        surfaces.Surface(f"{title}, output {number}", x1, x2, values[:, number - 1].reshape(x1.shape))
+        for title, values in (("logistic neurons", outputs), ("no activation function", flat_outputs))
         for number in (1, 2)
     ]
-    run.save_figure("net_2_3_3_2", plots.surfaces(panels, num_columns=2))
+    run.save_figure("net_2_3_3_2", surfaces.surfaces(panels))
     run.save_figure("layers_2_3_3_2", net_diagrams.mlp([2, 3, 3, 2]))
     return {"collapse_error": jnp.abs(flat_outputs - collapsed).max()}
 

@@ -46,6 +46,8 @@ ALLOWED = {  # room: the rooms that it may import
     "lab.page": {"lab.files"},
     "lab.style": set(),
     "lab.plots": {"lab.style"},
+    "lab.surfaces": {"lab.formula", "lab.style"},
+    "lab.contours": {"lab.style"},
     "lab.diagrams": {"lab.plots", "lab.style"},
     "lab.net_diagrams": {"lab.plots", "lab.style"},
 }

@@ -1,6 +1,5 @@
 """Pictures that one experiment draws each, as functions that return a matplotlib Figure."""
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import matplotlib
@@ -40,20 +39,6 @@ def predictions(pictures, images, probabilities, titles: Sequence[str], class_na
         turned = 90 if sum(map(len, class_names)) > 50 else 0
         right.set_xticks(range(len(probs)), class_names, rotation=turned, parse_math=False)
         right.tick_params(labelsize=7)
-    return figure
-
-
-def paths(x1, x2, values, lines: Mapping[str, Values], *, minimum) -> Figure:
-    """Paths [steps, 2] over the contours of a function, on a logarithmic scale; a cross marks its minimum."""
-    figure = Figure(figsize=(7.5, 6), layout="constrained")
-    axis = figure.subplots()
-    levels = np.geomspace(1e-2, np.max(values), 25)
-    axis.contourf(x1, x2, values, levels, norm="log", extend="both", cmap="coolwarm", alpha=0.5)
-    for (label, line), dashes in zip(lines.items(), itertools.cycle(["-", "--", "-.", ":"])):  # some coincide
-        axis.plot(*np.transpose(line), linestyle=dashes, linewidth=1.5, label=label)
-    axis.plot(*minimum, marker="x", color="black", markersize=9, linestyle="none", label="minimum")
-    axis.set(xlabel="$x_1$", ylabel="$x_2$", xlim=(np.min(x1), np.max(x1)), ylim=(np.min(x2), np.max(x2)))
-    axis.legend(fontsize=8)
     return figure
 
 
@@ -244,5 +229,5 @@ def fit_frames(x1, x2, names: Sequence[str], frames: Values, points: Values) -> 
             shown = np.append(values, spots[:, 2])
             title = f"{name}, frame {frame + 1} of {num_frames}"
             limits = shown.min(), shown.max()
-            panels.append(plots.Surface(title, x1, x2, values[frame], points=spots, limits=limits))
-        yield plots.surfaces(panels)
+            panels.append(surfaces.Surface(title, x1, x2, values[frame], points=spots, limits=limits))
+        yield surfaces.surfaces(panels)

@@ -50,6 +50,11 @@ def parse(text: str, variables: Sequence[str]) -> Callable:
     return function
 
 
+def title(text: str) -> str:
+    """A formula that `parse` can read, as matplotlib sets it in mathematics; of a long one, the beginning as it is."""
+    return f"${_set(ast.parse(text.strip(), mode='eval').body)[0]}$" if len(text) <= 40 else f"{text[:40]}..."
+
+
 def largest(function: Callable, limit: float) -> float:
     """The largest size of a function of x1 and x2 on [-limit, limit]², infinite where it is not a number.
 
@@ -97,6 +102,40 @@ def _evaluate(node, values, text):
             known = ", ".join([*values, *FUNCTIONS])
             problem = f"this is not known here; numbers, + - * / ** and {known} are"
     raise _unreadable(text, len(text.encode()[: node.col_offset].decode()), problem)
+
+
+def _set(node) -> tuple[str, int]:
+    """TeX of a formula, and how strongly it holds together: 1 a sum, 2 -x, 3 a product, 4 a power, 5 one symbol."""
+    match node:
+        case ast.Constant(value=value):
+            mantissa, _, exponent = f"{value:g}".partition("e")
+            return (rf"{mantissa} \cdot 10^{{{int(exponent)}}}", 3) if exponent else (mantissa, 5)
+        case ast.Name(id=name):
+            return (r"\pi" if name == "pi" else f"{name[0]}_{{{name[1:]}}}"), 5  # x1, x2
+        case ast.BinOp(left=left, op=ast.Div(), right=right):
+            return rf"\frac{{{_set(left)[0]}}}{{{_set(right)[0]}}}", 3
+        case ast.BinOp(left=left, op=ast.Pow(), right=right):
+            return f"{_enclosed(left, 5)}^{{{_set(right)[0]}}}", 4
+        case ast.BinOp(left=left, op=ast.Mult(), right=right):
+            factor = _enclosed(right, 3)
+            times = r"\cdot" if factor[0].isdigit() else r"\,"
+            return f"{_enclosed(left, 2)} {times} {factor}", 3
+        case ast.BinOp(left=left, op=op, right=right):
+            return f"{_enclosed(left, 1)} {'-' if isinstance(op, ast.Sub) else '+'} {_enclosed(right, 3)}", 1
+        case ast.UnaryOp(op=op, operand=operand):
+            return f"{'-' if isinstance(op, ast.USub) else '+'}{_enclosed(operand, 3)}", 2
+        case ast.Call(func=ast.Name(id=name), args=[argument]):
+            inside = _set(argument)[0]
+            if name in ("sqrt", "abs"):
+                return (rf"\sqrt{{{inside}}}" if name == "sqrt" else f"|{inside}|"), 5
+            return rf"\{'arctan' if name == 'atan' else name}({inside})", 4
+    raise ValueError(f"title: this is no formula: {ast.unparse(node)}")
+
+
+def _enclosed(node, strength: int) -> str:
+    """TeX of a part of a formula, in parentheses where it would fall apart there."""
+    text, own = _set(node)
+    return text if own >= strength else f"({text})"
 
 
 def _unreadable(text, position, problem):

@@ -1,7 +1,7 @@
 """Pictures that several experiments draw: each function returns a matplotlib Figure; nothing is saved here."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import jax
 import numpy as np
@@ -99,83 +99,6 @@ def confusion(matrix, class_names: Sequence[str], *, title: str = "") -> Figure:
     axis.set_xticks(ticks, class_names, rotation=90 if max(map(len, class_names)) > 3 else 0, parse_math=False)
     axis.set_yticks(ticks, class_names, parse_math=False)
     return figure
-
-
-class Surface(NamedTuple):
-    """Values [rows, columns] over a grid of x1 and x2, [rows, columns] each, and what is drawn with them.
-
-    On the floor, a contour of the values, a path [steps, 2] and an arrow, [2, 2] from tail to head; in space, a plane
-    like the values and points [number, 3] with black edges. `limits` are the lowest and the highest value that height
-    and colours have to show, where several pictures are to be compared; else those of this one.
-    """
-
-    title: str
-    x1: Values
-    x2: Values
-    values: Values
-    path: Values | None = None
-    arrow: Values | None = None
-    plane: "Surface | None" = None
-    points: Values | None = None
-    limits: tuple[float, float] | None = None
-
-
-def surfaces(panels: Sequence[Surface], *, num_columns: int = 3) -> Figure:
-    """Functions of two variables as half-transparent surfaces over their contours."""
-    figure, axes = make_panels(len(panels), num_columns=num_columns, size=(4.6, 4.3), subplot_kw={"projection": "3d"})
-    for axis, panel in zip(axes, panels, strict=True):
-        axis.set_box_aspect(None, zoom=0.88)  # room for the labels
-        axis.computed_zorder = False  # what is drawn later lies above
-        axis.xaxis.set_major_locator(MaxNLocator(5))
-        axis.yaxis.set_major_locator(MaxNLocator(5))
-        low, high = panel.limits or (np.min(panel.values), np.max(panel.values))
-        colours = {"cmap": "coolwarm", "vmin": low, "vmax": high, "alpha": 0.6}
-        floor = low - 0.5 * (high - low or 1)
-        shown = panel.x1, panel.x2, panel.values
-        axis.contourf(*shown, 12, zdir="z", offset=floor, **colours)
-        axis.plot_surface(*shown, **colours, linewidth=0, rcount=60, ccount=60)
-        if panel.plane is not None:
-            axis.plot_surface(panel.plane.x1, panel.plane.x2, panel.plane.values, color="seagreen", alpha=0.5)
-            high = max(high, np.max(panel.plane.values))
-        if panel.points is not None:
-            axis.scatter(*np.transpose(panel.points), c=panel.points[:, 2], cmap="coolwarm", edgecolors="black", s=14)
-        if panel.path is not None:
-            axis.plot(*np.transpose(panel.path), floor, color="black", marker=".", markersize=3, linewidth=1)
-        if panel.arrow is not None:
-            tail, tip = np.asarray(panel.arrow)
-            barbs = (
-                (tip - tail) @ np.array([[-0.2, 0.1], [-0.1, -0.2]]),
-                (tip - tail) @ np.array([[-0.2, -0.1], [0.1, -0.2]]),
-            )
-            line = np.array([tail, tip, tip + barbs[0], tip, tip + barbs[1]])
-            axis.plot(*line.T, floor, color="black", linewidth=2)
-        axis.set(title=panel.title, xlabel="$x_1$", ylabel="$x_2$", zlabel="$y$")
-        axis.set_zlim(floor, high)
-    return figure
-
-
-def over_grid(f: Callable, x1_range, x2_range, *, resolution: int = 121) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The coordinates of a grid, and the values there of a function that makes one number of a vector [2]."""
-    x1, x2 = np.meshgrid(*(np.linspace(low, high, resolution) for low, high in (x1_range, x2_range)))
-    values = np.asarray(jax.vmap(jax.vmap(f))(np.stack([x1, x2], axis=-1)))
-    if values.shape != x1.shape:
-        raise ValueError(f"over_grid: f must make one number of a vector [2], not an array {[*values.shape[2:]]}")
-    return x1, x2, values
-
-
-def fits(x1, x2, functions: Mapping[str, Values], nets: Mapping[str, tuple[Values, Values]]) -> Figure:
-    """A row per function: its values over the grid, then what each net computes that was fitted to points of it.
-
-    Of each kind of net, values [functions, rows, columns] and points [functions, number, 3].
-    """
-    panels = []
-    for row, (name, values) in enumerate(functions.items()):
-        panels.append(Surface(name, x1, x2, values))
-        for title, (fit, points) in nets.items():
-            heights = np.append(fit[row], points[row][:, 2])
-            limits = heights.min().item(), heights.max().item()
-            panels.append(Surface(title, x1, x2, fit[row], points=points[row], limits=limits))
-    return surfaces(panels, num_columns=1 + len(nets))
 
 
 def by_seed(rows: Sequence[Mapping], x: str, y: str) -> tuple[np.ndarray, np.ndarray]:

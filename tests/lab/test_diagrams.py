@@ -26,15 +26,6 @@ def test_predictions_marks_the_most_probable_class():
     draws(figure)
 
 
-def test_paths_lie_over_their_function():
-    x1, x2 = np.meshgrid(np.linspace(-1, 1, 11), np.linspace(-2, 2, 11))
-    line = np.array([[1.0, 2.0], [0.5, 1.0], [0.0, 0.0]])
-    (axis,) = draws(diagrams.paths(x1, x2, x1**2 + x2**2 + 0.1, {"sgd": line}, minimum=(0, 0)))
-    np.testing.assert_array_equal(axis.lines[0].get_xydata(), line)
-    assert axis.get_legend_handles_labels()[1] == ["sgd", "minimum"]
-    assert (axis.get_xlim(), axis.get_ylim()) == ((-1, 1), (-2, 2))
-
-
 def test_sure_outcomes_are_the_corners_of_the_simplex():
     probs = np.concatenate([np.eye(3), RNG.dirichlet(np.ones(3), 20)])
     figure = diagrams.simplex(probs, {"entropy": probs[:, 0]}, unit="bits", mark=np.array([0.0, 1.0, 0.0]))

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.mathtext import MathTextParser
 
 from jaxnn.lab import formula
 from jaxnn.lab.config import BadUsageError
@@ -25,6 +26,22 @@ def test_a_formula_is_its_function(x64, text, expected):
     assert ours(x, y).shape == (20,)  # a constant, too
     np.testing.assert_allclose(ours(x, y), expected(x, y) * np.ones(20), atol=1e-12)
     np.testing.assert_allclose(jax.jit(ours)(x, y), ours(x, y), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x1**2 + x2**2", "$x_{1}^{2} + x_{2}^{2}$"),
+        ("cos(1.2*x1) * cos(x2)**2", r"$\cos(1.2 \, x_{1}) \, (\cos(x_{2}))^{2}$"),
+        ("-(x1 - x2)*2 - (1 - x2/3)", r"$-(x_{1} - x_{2}) \cdot 2 - (1 - \frac{x_{2}}{3})$"),
+        ("(x1**2)**-x2", "$(x_{1}^{2})^{-x_{2}}$"),
+        ("sqrt(abs(x1)) + atan(1e-7*pi)", r"$\sqrt{|x_{1}|} + \arctan(1 \cdot 10^{-7} \, \pi)$"),
+        ("x1 + " * 20 + "x2", "x1 + " * 8 + "..."),
+    ],
+)
+def test_a_formula_as_a_title(text, expected):
+    assert formula.title(text) == expected
+    MathTextParser("path").parse(expected)
 
 
 @pytest.mark.parametrize(

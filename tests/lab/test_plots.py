@@ -91,23 +91,6 @@ def test_lines_without_a_value_above_0_are_drawn_without_a_logarithm():
     assert axis.get_yscale() == "linear"
 
 
-def test_a_surface_stands_over_its_path():
-    x1, x2 = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9))
-    flat = plots.Surface("plane", x1, x2, 0 * x1)
-    path = np.array([[1.0, 1.0], [0.0, 0.0]])
-    panel = plots.Surface("bowl", x1, x2, x1**2, path, path, flat, np.array([[0.5, 0.5, 4.0]]), limits=(0.0, 2.0))
-    bowl, plane = draws(plots.surfaces([panel, flat]))
-    assert [axis.get_title() for axis in (bowl, plane)] == ["bowl", "plane"]
-    np.testing.assert_allclose(bowl.get_zlim(), [-1, 2], atol=0.1)
-    assert len(bowl.lines) == 2
-    assert not plane.lines
-
-
-def test_over_grid_needs_one_number_for_each_place():
-    with pytest.raises(ValueError, match=r"f must make one number of a vector \[2\], not an array \[2\]"):
-        plots.over_grid(lambda x: 2 * x, (0, 1), (0, 1), resolution=3)
-
-
 def test_a_boundary_is_drawn_at_its_level():
     x1, x2 = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9))
     axis = draws(plots.boundary(x1, x2, x1, level=0.5, points=np.array([[0.0, 1.0]]), labels=[1]))[0]
