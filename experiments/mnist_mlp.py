@@ -22,7 +22,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from jaxnn import augment, layers, losses, metrics, models, training
-from jaxnn.lab import datasets, plots
+from jaxnn.lab import curves, datasets, plots
 from jaxnn.lab.config import DataDir, NumSeeds, Rate, Seed, Width
 from jaxnn.lab.run import Run, RunFailedError, mean_and_sd
 from jaxnn.lab.start import start
@@ -77,7 +77,8 @@ def make_loss(recipe: Recipe):
         images = augment.random_shift(batch.inputs, shift_key, max_pixels=recipe.max_shift)
         logits, state = recipe.model.apply(params, state, images, noise_key)
         targets = optax.smooth_labels(jax.nn.one_hot(batch.targets, 10), recipe.label_smoothing)
-        return losses.softmax_cross_entropy(logits, targets), state
+        right = {"accuracy": logits.argmax(axis=-1) == batch.targets}
+        return losses.softmax_cross_entropy(logits, targets), state, right
 
     return loss_fn
 
@@ -106,7 +107,7 @@ def train(config: Config, run: Run, name: str, recipe: Recipe, data: datasets.Sp
         chunks.state, step_metrics = train_nets(chunks.state, data.train, num_steps)
         if (chunks.state.step < step).any():  # a step whose loss or gradient is not finite is not taken
             raise RunFailedError(f"{name} diverged before step {step}: the deck's recipes need a lower --learning-rate")
-        row = {"train_loss": step_metrics["loss"].mean(axis=1)}
+        row = {f"train_{column}": step_metrics[column].mean(axis=1) for column in ("loss", "accuracy")}
         row["validation_accuracy"] = accuracies(recipe.model, chunks.state, data.validation)
         run.log_seeds(config.seed, recipe=name, epoch=step // epoch_steps, **row)
     return chunks.state
@@ -122,10 +123,8 @@ def accuracies(model, nets, batch):
 def draw(config: Config, run: Run, digits, nets: dict[str, training.TrainState]):
     """Sixty digits (page 18), the learning curves, and the weights of the first 20 neurons of the first ReLU net."""
     run.save_figure("digits", plots.image_grid(digits.inputs[:60], [str(label) for label in digits.targets[:60]]))
-    curves = plots.by_kind(run.read_log(), "recipe", "epoch", "validation_accuracy")
-    errors = {name: (epochs, 1 - accuracy) for name, (epochs, accuracy) in curves.items()}
-    panel = {f"error on validation images, {config.num_seeds} nets each": errors}
-    run.save_figure("learning_curves", plots.lines(panel, xlabel="epoch", log="y"))
+    titles = "ReLU, as the deck trains", "tanh, as the deck trains", "modern, on shifted digits"
+    run.save_figure("learning_curves", curves.errors(run.read_log(), titles, kind="recipe"))
     weights = np.asarray(nets["relu"].params[0]["weight"][0])[:, :20]
     titles = [f"neuron {number}" for number in range(1, weights.shape[1] + 1)]
     run.save_figure("weights", plots.image_grid(weights.T.reshape(-1, 28, 28), titles, signed=True))

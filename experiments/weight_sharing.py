@@ -109,18 +109,22 @@ def compare_layers(run: Run, nets, images) -> dict:
             f"{name}_num_weights": optax.tree.size(params),
             f"{name}_shift_error": jnp.linalg.norm(moved - still) / jnp.linalg.norm(still),
         }
-        part = matrix.reshape(28, 28, 12, 12, 8)[10:14, :, 3:7, :, 0]  # of the middle, and of one channel
-        parts[f"{name}: weights from\n112 pixels (rows) to 48 neurons"] = part.reshape(4 * 28, 4 * 12)
-    run.save_figure("matrices", plots.image_grid([*parts.values()], [*parts], num_columns=3, signed=True, size=3.0))
+        part = matrix.reshape(28, 28, 12, 12, 8)[10:14, :, 3:7, :, :2]  # of the middle, and of two channels
+        parts[name] = part.transpose(0, 1, 4, 2, 3).reshape(4 * 28, 2 * 4 * 12)
+    heading = "Weights from 112 pixels (rows) to 96 neurons (columns): red positive, blue negative, white 0"
+    shown = {"num_columns": 3, "signed": True, "size": 3.0, "heading": heading}
+    run.save_figure("matrices", plots.image_grid([*parts.values()], [*parts], **shown))
     return summary
 
 
 def summarize(run: Run, sizes, accuracies) -> dict:
     """Draws all test errors; returns means and differences seed by seed of nets with the most training images."""
-    errors = {name: (sizes, 1 - values[..., 0].T) for name, values in accuracies.items()}
-    run.save_figure("errors", plots.lines({"test error": errors}, xlabel="training images", log="xy"))
-    shifted = {name: (SHIFTS, values[-1]) for name, values in accuracies.items()}
-    run.save_figure("shifted", plots.lines({"test accuracy": shifted}, xlabel="digits shifted to the right (pixels)"))
+    errors = {name: (sizes, 100 - 100 * values[..., 0].T) for name, values in accuracies.items()}
+    panel = {"Fewer weights need fewer images, if they are the right ones": errors}
+    run.save_figure("errors", plots.lines(panel, xlabel="training images", ylabel="test error (%)", log="xy"))
+    panel = {"Shared weights know a digit elsewhere, too": {n: (SHIFTS, 100 * v[-1]) for n, v in accuracies.items()}}
+    named = {"xlabel": "test digits shifted to the right (pixels)", "ylabel": "test accuracy (%)"}
+    run.save_figure("shifted", plots.lines(panel, **named))
     summary, convolution = {}, accuracies["convolution"][-1]
     found = {name.replace(" ", "_"): values[-1] for name, values in accuracies.items()}
     found |= {f"convolution_minus_{name}": convolution - found[name] for name in ("dense", "local", "small_dense")}

@@ -44,6 +44,7 @@ ALLOWED = {  # room: the rooms that it may import
     "lab.start": {"lab.chunks", "lab.config", "lab.console", "lab.environment", "lab.files", "lab.run", "lab.style"},
     "lab.style": set(),
     "lab.plots": {"lab.style"},
+    "lab.curves": {"lab.plots", "lab.style"},
     "lab.diagrams": {"lab.plots", "lab.style"},
 }
 EXPERIMENTS = sorted((ROOT / "experiments").glob("[!_]*.py"))

@@ -1,0 +1,82 @@
+"""Pictures of how nets learn, as functions that return a matplotlib Figure."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from jaxnn.lab import plots, style
+from jaxnn.lab.plots import Values
+
+
+def learning_curves(rows: Sequence[Mapping], *, lowest_loss: float) -> Figure:
+    """From the log of a training: its errors on training and on validation images, and its training loss.
+
+    rows: each with seed, step, train_loss, train_accuracy and validation_accuracy.
+    lowest_loss: below which the training loss cannot fall, because labels are smoothed; 0 if they are not.
+    """
+    columns = "train_accuracy", "validation_accuracy", "train_loss"
+    (steps, trained), (_, validated), (_, losses) = (plots.by_seed(rows, "step", column) for column in columns)
+    errors = {"training images": (steps, 100 - 100 * trained), "validation images": (steps, 100 - 100 * validated)}
+    panels = {"Errors": errors, "Loss": {"training images": (steps, losses)}}
+    figure = plots.lines(panels, xlabel="step", ylabel=("error (%)", "training loss (nats)"), log="y")
+    if lowest_loss > 0:
+        style.mark(figure.axes[1], f"labels are smoothed: no net gets below {lowest_loss:.2f}", y=lowest_loss)
+    return figure
+
+
+def errors(rows: Sequence[Mapping], titles: Sequence[str], *, kind: str) -> Figure:
+    """From the log of trainings: a panel per kind of net, its errors on training and on validation images by epoch.
+
+    rows: each with seed, epoch, train_accuracy, validation_accuracy and the column `kind`.
+    """
+    panels: dict[str, dict] = {title: {} for title in titles}
+    for part, name in (("train", "training images"), ("validation", "validation images")):
+        curves = plots.by_kind(rows, kind, "epoch", f"{part}_accuracy")
+        for panel, (epochs, accuracies) in zip(panels.values(), curves.values(), strict=True):
+            panel[name] = epochs, 100 - 100 * accuracies
+    named = {"xlabel": "epoch", "ylabel": "error (%)", "num_columns": 3, "log": "y", "share_y": True}
+    return plots.lines(panels, **named, behind=True)
+
+
+def rates(curves: Mapping[str, tuple[Values, Values]], best: Mapping[str, float], *, heading: str) -> Figure:
+    """Of each optimizer, learning rates and the losses [nets, rates] that they lead to; the best rate is marked."""
+    panels = {name: {name: curve} for name, curve in curves.items()}
+    named = {"xlabel": "learning rate", "ylabel": "validation loss (nats)", "log": "xy", "share_y": True}
+    figure = plots.lines(panels, **named, num_columns=4, height=2.3, heading=heading, all_runs=True, behind=True)
+    for axis, name in zip(figure.axes, curves, strict=False):
+        style.mark(axis, f"{best[name]:g}", x=best[name])
+    return figure
+
+
+def race(steps, curves: Mapping[str, Values], *, target: float) -> Figure:
+    """Losses [nets, steps] of each racer, with a gap where one is not finite, and the loss that is to be reached."""
+    panels = {name: {name: (steps, losses)} for name, losses in curves.items()}
+    named = {"xlabel": "step", "ylabel": "validation loss (nats)", "log": "y", "share_y": True, "num_columns": 4}
+    num_nets = len(next(iter(curves.values())))
+    heading = f"Each at its best learning rate, {num_nets} nets; dotted: the target, {target:g}; grey: the others"
+    figure = plots.lines(panels, **named, height=2.3, heading=heading, all_runs=True, behind=True)
+    for axis in figure.axes[: len(panels)]:
+        style.mark(axis, "", y=target)
+    return figure
+
+
+def early_stopping(curves: Mapping[str, tuple[Values, Values, Values]]) -> Figure:
+    """Of each regularizer the epochs, the validation and the training losses [nets, epochs], NaN where a net stopped.
+
+    Lines are means until the first net stops; a dot is where a net stopped.
+    """
+    panels = {
+        name: {"training digits": (epochs, training), "validation digits": (epochs, validation)}
+        for name, (epochs, validation, training) in curves.items()
+    }
+    named = {"xlabel": "epoch", "ylabel": "loss (nats)", "share_y": True, "num_columns": 4, "height": 2.3}
+    heading = (
+        "Losses, mean ± sd of all nets; grey: the other validation losses; each dot: a net stops, and its best is taken"
+    )
+    figure = plots.lines(panels, **named, heading=heading, all_runs=True, behind=True)
+    for axis, (epochs, validation, _) in zip(figure.axes, curves.values(), strict=False):
+        last = np.isfinite(validation).sum(axis=1) - 1
+        stopped = (last >= 0) & (last < len(epochs) - 1)
+        axis.plot(epochs[last[stopped]], validation[stopped, last[stopped]], "o", color="black", markersize=4)
+    return figure
