@@ -18,7 +18,7 @@ def learning_curves(rows: Sequence[Mapping], *, lowest_loss: float) -> Figure:
     columns = "train_accuracy", "validation_accuracy", "train_loss"
     (steps, trained), (_, validated), (_, losses) = (plots.by_seed(rows, "step", column) for column in columns)
     errors = {"training images": (steps, 100 - 100 * trained), "validation images": (steps, 100 - 100 * validated)}
-    panels = {"Errors": errors, "Loss": {"training images": (steps, losses)}}
+    panels = {"Errors (training images with their noise)": errors, "Loss": {"training images": (steps, losses)}}
     figure = plots.lines(panels, xlabel="step", ylabel=("error (%)", "training loss (nats)"), log="y")
     if lowest_loss > 0:
         style.mark(figure.axes[1], f"labels are smoothed: no net gets below {lowest_loss:.2f}", y=lowest_loss)
@@ -79,4 +79,36 @@ def early_stopping(curves: Mapping[str, tuple[Values, Values, Values]]) -> Figur
         last = np.isfinite(validation).sum(axis=1) - 1
         stopped = (last >= 0) & (last < len(epochs) - 1)
         axis.plot(epochs[last[stopped]], validation[stopped, last[stopped]], "o", color="black", markersize=4)
+    return figure
+
+
+def gradients(panels: Mapping[str, Mapping[str, tuple[Values, Values]]]) -> Figure:
+    """A panel per kind of net: of each initialisation, hidden layers and log₁₀ of their gradients [nets, layers].
+
+    Shaded are gradients so small that a few hundred steps with momentum at a rate of 0.1 move no weight by a thousandth
+    of its size, and so large that one step at a rate of 0.001 moves it by half its size or more.
+    """
+    named = {"xlabel": "hidden layer (1: at the pixels)", "ylabel": "largest weight gradient", "share_y": True}
+    figure = plots.lines(panels, num_columns=3, height=2.6, **named, heading="Gradients before the first step")
+    low, high = figure.axes[0].get_ylim()
+    for axis, panel in zip(figure.axes, panels.values(), strict=False):
+        axis.axhspan(min(low, -7), -6, color=style.BLUE, alpha=0.12, linewidth=0)
+        axis.axhspan(2, max(high, 3), color=style.RED, alpha=0.12, linewidth=0)
+        middle = np.mean([layers.mean() for layers, _ in panel.values()])
+        axis.text(middle, min(low, -7) + 1, "vanishes", ha="center", color=style.BLUE)
+        axis.text(middle, 2.5, "explodes", ha="center", color=style.RED)
+        axis.set(ylim=(min(low, -7), max(high, 3)))
+        axis.yaxis.set_major_formatter("$10^{{{x:g}}}$")
+    return figure
+
+
+def batch_normalisation(read: Mapping[str, tuple], grown: Mapping[str, tuple]) -> Figure:
+    """By kind of net, for each hidden layer: the digits that are read right from it (%), and log₁₀ of its gradient."""
+    panels = {"Layer by layer, the digit is forgotten ...": read, "... and gradients grow on their way back": grown}
+    ylabel = "digits read right from the layer (%)", "largest weight gradient"
+    heading = "Random nets with batch normalisation, before the first step"
+    figure = plots.lines(panels, xlabel="hidden layer (1: at the pixels)", ylabel=ylabel, heading=heading, height=3.3)
+    figure.axes[0].set_ylim(0, None)
+    style.mark(figure.axes[0], "guessing", y=10)
+    figure.axes[1].yaxis.set_major_formatter("$10^{{{x:g}}}$")
     return figure

@@ -7,6 +7,7 @@ import jax
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -232,7 +233,7 @@ def _draw_line(axis: Axes, label: str, x, runs: np.ma.MaskedArray) -> tuple[str,
         axis.fill_between(x, mean - sd, mean + sd, color=line.get_color(), alpha=0.2, linewidth=0)
     last = np.flatnonzero(~np.ma.getmaskarray(mean))[-1:]
     x_end, y_end = (float(values[last[0]]) if len(last) else np.nan for values in (np.asarray(x), mean))
-    return label, x_end, y_end, line.get_color()
+    return label, x_end, y_end, to_hex(line.get_color())
 
 
 def _scale(axis: Axes, content: Mapping[str, tuple], log: str):
@@ -249,7 +250,7 @@ def _scale(axis: Axes, content: Mapping[str, tuple], log: str):
     axis.grid(alpha=0.3)
 
 
-def _label(figure: Figure, axes: Sequence[Axes], ends: Sequence[Sequence[tuple[str, float, float, str]]]):
+def _label(figure: Figure, axes: np.ndarray, ends: Sequence[Sequence[tuple[str, float, float, str]]]):
     """The names of the lines, beside them, or below where all panels have the same few."""
     names = {tuple(label for label, *_ in panel) for panel in ends}
     if len(axes) > 1 and len(names) == 1 and 1 < len(ends[0]) <= 4:

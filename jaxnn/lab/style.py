@@ -57,7 +57,7 @@ def plain_ticks(axis):
     """Writes 0.1, 0.2, 0.5, not powers of ten, on a logarithmic `axis.xaxis` or `axis.yaxis` of less than 3 decades."""
     low, high = sorted(axis.get_view_interval())
     if high < 1000 * low:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 10 * low else MaxNLocator(5))
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 10 * low else MaxNLocator(5, steps=[1, 2, 5, 10]))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())
 
@@ -93,4 +93,4 @@ def mark(axis: Axes, text: str, *, x: float | None = None, y: float | None = Non
         )
     if y is not None:
         axis.axhline(y, **dotted)
-        axis.annotate(text, (0.98, y), xytext=(0, 2), xycoords=("axes fraction", "data"), ha="right", **written)
+        axis.annotate(text, (0.02, y), xytext=(0, 2), xycoords=("axes fraction", "data"), **written)
