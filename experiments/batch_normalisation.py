@@ -15,6 +15,7 @@ Expect: a linear model reads right from the 20th layer 42 ± 3 % (logistic), 24 
 Time:   15 s
 """
 
+from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 import jax
@@ -47,7 +48,7 @@ class Config:
 class Kind(NamedTuple):
     """A kind of net."""
 
-    activation: object
+    activation: Callable
     skip: bool = False  # each layer adds its inputs to its outputs
 
 
@@ -123,8 +124,8 @@ def main(config: Config, run: Run) -> dict:
         label = name.lower().replace(", skip connections", "_skip")
         growth = 10 ** ((gradients[:, 1] - gradients[:, -1]) / (config.num_layers - 2))
         summary |= mean_and_sd(f"{label}_gradient_growth", growth)
-        for depth in (10, 20, config.num_layers):
-            summary |= mean_and_sd(f"{label}_readable_{depth}", shares[:, min(depth, config.num_layers) - 1])
+        for depth in sorted({min(depth, config.num_layers) for depth in (10, 20, config.num_layers)}):
+            summary |= mean_and_sd(f"{label}_readable_{depth}", shares[:, depth - 1])
     run.save_figure("layers", curves.batch_normalisation(read, grown))
     return summary
 

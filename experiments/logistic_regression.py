@@ -63,14 +63,9 @@ def fit_two_classes(run: Run, examples: Batch) -> dict:
     run.save_figure("descent", plots.lines({"Newton needs a few steps": panel}, **named, log="xy"))
     x1, x2 = jnp.meshgrid(*(jnp.linspace(column.min() - 1, column.max() + 1, 101) for column in inputs.T))
     logits = models.linear(1).apply(fit.params, {}, jnp.stack([x1, x2], axis=-1))[0][..., 0]
-    shown = {
-        "name": "probability of class 1",
-        "points": inputs,
-        "labels": labels,
-        "class_names": ("class 0", "class 1"),
-    }
-    figure = plots.boundary(x1, x2, jax.nn.sigmoid(logits), level=0.5, title="The boundary is straight", **shown)
-    run.save_figure("boundary", figure)
+    shown = {"points": inputs, "labels": labels, "class_names": ("class 0", "class 1"), "level": 0.5}
+    named = {"name": "probability of class 1", "title": "The boundary is straight"}
+    run.save_figure("boundary", plots.boundary(x1, x2, jax.nn.sigmoid(logits), **shown, **named))
     return {
         "newton_steps": fit.num_steps,
         "descent_excess_loss": excess["gradient descent"][-1],
@@ -118,9 +113,7 @@ def fit_table(config: Config, run: Run, name: str, table: Batch, class_names: tu
     if num_classes == 2:  # softmax of (0, z) is (1 - σ(z), σ(z))
         logits = jnp.concatenate([jnp.zeros_like(logits), logits], axis=1)
     matrix = metrics.confusion_matrix(labels, logits.argmax(axis=1), num_classes=num_classes)
-    run.save_figure(
-        f"confusion_{name}", plots.confusion(matrix, class_names, title=f"{name}: {len(labels)} training rows")
-    )
+    run.save_figure(f"confusion_{name}", plots.confusion(matrix, class_names, title=f"{name}, training data"))
     run.log(table=name, classes=class_names, weights=fit.params["weight"], bias=fit.params["bias"])
     return {
         f"{name}_loss": losses.softmax_cross_entropy(logits, labels).mean(),

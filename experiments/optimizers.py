@@ -97,17 +97,12 @@ def draw(config: Config, run: Run, rows):
     grid = [row for row in rows if row["part"] == "grid"]
     losses_by_rate = plots.by_kind(grid, "optimizer", "learning_rate", "validation_loss")
     best = {name: race_column(rows, name, "learning_rate")[0] for name in losses_by_rate}
-    heading = (
-        f"Loss after {config.num_steps} steps; dotted: the rate that is first to {config.target:g}; grey: the others"
-    )
+    heading = f"Loss after {config.num_steps} steps; dotted: the rate first at {config.target:g}; grey: the others"
     run.save_figure("learning_rates", curves.rates(losses_by_rate, best, heading=heading))
-    racers = {}
-    for name in config.optimizers:
-        num_steps = race_column(rows, name, "steps_to_target").mean()
-        title = f"{name}: {num_steps:.0f} steps" if np.isfinite(num_steps) else name
-        racers[title] = race_column(rows, name, "validation_losses")
+    racers: dict[str, np.ndarray] = {name: race_column(rows, name, "validation_losses") for name in config.optimizers}
+    needed: dict[str, float] = {name: race_column(rows, name, "steps_to_target").mean() for name in config.optimizers}
     steps = np.arange(EVAL_EVERY, config.num_steps + 1, EVAL_EVERY)
-    run.save_figure("race", curves.race(steps, racers, target=config.target))
+    run.save_figure("race", curves.race(steps, racers, needed, target=config.target))
 
 
 def race_column(rows, optimizer: str, column: str) -> np.ndarray:

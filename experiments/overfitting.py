@@ -111,14 +111,10 @@ def train(config: Config, run: Run, name: Name, own, validation):
 
 def draw(run: Run, results: dict):
     """The losses of each kind until its first net stops early; errors and losses on the test set."""
-    names = {name: name.replace("_", " ") for name in results}
-    validation, training = (
-        plots.by_kind(run.read_log(), "regularizer", "epoch", f"{part}_loss") for part in ("validation", "train")
-    )
-    losses_by_epoch = {names[name]: (*validation[name], training[name][1]) for name in names}
-    run.save_figure("learning_curves", curves.early_stopping(losses_by_epoch))
-    panels = {"errors": {names[name]: 100 * (1 - row["test_accuracy"]) for name, row in results.items()}}
-    panels["losses"] = {names[name]: row["test_loss"] for name, row in results.items()}
+    run.save_figure("learning_curves", curves.early_stopping(run.read_log(), kind="regularizer"))
+    named = {name.replace("_", " "): row for name, row in results.items()}
+    panels = {"errors": {name: 100 * (1 - row["test_accuracy"]) for name, row in named.items()}}
+    panels["losses"] = {name: row["test_loss"] for name, row in named.items()}
     run.save_figure("test_set", plots.spread(panels, ylabel=("test error (%)", "test loss (nats)")))
 
 

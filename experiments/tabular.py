@@ -48,7 +48,6 @@ class Task(NamedTuple):
 
     load: Callable  # gives inputs and targets
     num_outputs: int
-    loss_name: str
     loss: Callable  # one value per example
     score_name: str
     score: Callable  # of outputs and targets; more is better
@@ -56,13 +55,11 @@ class Task(NamedTuple):
 
 
 LOGISTIC = linear_model.LogisticRegressionCV(solver="newton-cholesky")  # same optimum as lbfgs, in a tenth of its time
-CLASSIFICATION = "cross-entropy (nats)", losses.softmax_cross_entropy, "accuracy", metrics.accuracy, LOGISTIC
+CLASSIFICATION = losses.softmax_cross_entropy, "accuracy", metrics.accuracy, LOGISTIC
 TASKS = {
     "iris": Task(datasets.iris, 3, *CLASSIFICATION),
     "breast_cancer": Task(datasets.breast_cancer, 2, *CLASSIFICATION),
-    "diabetes": Task(
-        datasets.diabetes, 1, "squared error", losses.squared_error, "r2", metrics.r2, linear_model.RidgeCV()
-    ),
+    "diabetes": Task(datasets.diabetes, 1, losses.squared_error, "r2", metrics.r2, linear_model.RidgeCV()),
 }
 
 
@@ -135,23 +132,17 @@ def main(config: Config, run: Run) -> dict:
     for name, task in TASKS.items():
         evaluate(config, run, name, task)
         rows = [row for row in run.read_log() if row["table"] == name]
-        grids[name.replace("_", " ")] = np.array(rows[0]["grid"], float)
+        grids[name] = np.array(rows[0]["grid"], float)
         summary |= mean_and_sd(f"{name}_{task.score_name}", [row["score"] for row in rows])
         summary[f"{name}_sklearn_{task.score_name}"] = np.mean([row["reference"] for row in rows])
         if task.score_name == "accuracy":
             labels, logits = (np.concatenate([row[key] for row in rows]) for key in ("targets", "outputs"))
             matrix = metrics.confusion_matrix(labels, logits.argmax(axis=1), num_classes=task.num_outputs)
-            figure = plots.confusion(
-                matrix,
-                datasets.CLASS_NAMES[name],
-                title=f"{name.replace('_', ' ')}: test rows of {config.num_seeds} splits",
-            )
-            run.save_figure(f"confusion_{name}", figure)
-            scores = metrics.precision_recall_f1(matrix)._asdict()
-            summary |= {f"{name}_{score}": jnp.mean(value) for score, value in scores.items()}
-    named = {"rows": ("learning rate", RATES), "columns": ("l2 penalty", PENALTIES)}
-    labels = [f"{task.loss_name} of held-out rows" for task in TASKS.values()]
-    run.save_figure("grid", diagrams.heatmaps(grids, **named, labels=labels))
+            run.save_figure(f"confusion_{name}", plots.confusion(matrix, datasets.CLASS_NAMES[name], title=name))
+            summary |= {f"{name}_{s}": jnp.mean(v) for s, v in metrics.precision_recall_f1(matrix)._asdict().items()}
+    labels = *["held-out cross-entropy (nats)"] * 2, "held-out squared error"
+    grid = {"rows": ("learning rate", RATES), "columns": ("l2 penalty", PENALTIES), "labels": labels}
+    run.save_figure("grid", diagrams.heatmaps(grids, **grid))
     return summary
 
 

@@ -9,7 +9,7 @@ Run:    make experiment NAME=weight_sharing
 Expect: test accuracy (5 seeds, 25,000 images) 97.4 % ± 0.1 % dense, 97.1 % ± 0.1 % local, 97.4 % ± 0.1 % convolution,
         82 % ± 3 % small dense; of digits shifted to the right by 2 pixels 77 ± 1, 88 ± 1, 91 ± 1 and 53 ± 4 %
 
-Time:   3 min
+Time:   3 min 20 s
 """
 
 from typing import Annotated
@@ -76,21 +76,20 @@ def make_nets(config: Config, name: str):
     return model, training.make_loss(model, losses.softmax_cross_entropy), optimizer, nets
 
 
+@jax.jit(static_argnames=("config", "name", "size"))
 def train_and_test(config: Config, name: str, size: int, data):
     """The nets of all seeds, each trained on `size` images of its own, and their test accuracies by shift."""
     model, loss_fn, optimizer, nets = make_nets(config, name)
     sizes = {"batch_size": 50, "num_steps": config.num_steps * LENGTHS.get(name, 1)}
+    shifted = [jnp.pad(data.test.inputs, ((0, 0), (0, 0), (pixels, 0), (0, 0)))[:, :, :28] for pixels in SHIFTS]
 
-    @jax.jit
-    def train_net(net, data):
-        drawn = jax.random.permutation(jax.random.fold_in(net.key, 2), len(data.train.targets))[:size]
-        own = jax.tree.map(lambda leaf: leaf[drawn], data.train)
+    def train_net(net):
+        own = jax.tree.map(lambda leaf: jax.random.permutation(jax.random.fold_in(net.key, 2), leaf)[:size], data.train)
         net, _ = training.train_steps(net, own, loss_fn, optimizer, **sizes)
-        shifted = [jnp.pad(data.test.inputs, ((0, 0), (0, 0), (pixels, 0), (0, 0)))[:, :, :28] for pixels in SHIFTS]
         logits = jax.lax.map(lambda images: model.apply(net.params, net.state, images)[0], jnp.stack(shifted))
         return net, metrics.accuracies(logits, data.test.targets)
 
-    return training.map_nets(train_net, nets, data)
+    return jax.lax.map(train_net, nets)
 
 
 def compare_layers(run: Run, nets, images) -> dict:
@@ -109,10 +108,8 @@ def compare_layers(run: Run, nets, images) -> dict:
             f"{name}_num_weights": optax.tree.size(params),
             f"{name}_shift_error": jnp.linalg.norm(moved - still) / jnp.linalg.norm(still),
         }
-        part = matrix.reshape(28, 28, 12, 12, 8)[10:14, :, 3:7, :, :2]  # of the middle, and of two channels
-        parts[name] = part.transpose(0, 1, 4, 2, 3).reshape(4 * 28, 2 * 4 * 12)
-    heading = "Weights from 112 pixels (rows) to 96 neurons (columns): red positive, blue negative, white 0"
-    shown = {"num_columns": 3, "signed": True, "size": 3.0, "heading": heading}
+        parts[name] = np.moveaxis(matrix.reshape(28, 28, 12, 12, 8)[10:14, :, 3:7, :, :2], 4, 2).reshape(112, 96)
+    shown = {"num_columns": 3, "signed": True, "size": 3.0, "heading": "Weights: a row per pixel, a column per neuron"}
     run.save_figure("matrices", plots.image_grid([*parts.values()], [*parts], **shown))
     return summary
 
@@ -120,14 +117,12 @@ def compare_layers(run: Run, nets, images) -> dict:
 def summarize(run: Run, sizes, accuracies) -> dict:
     """Draws all test errors; returns means and differences seed by seed of nets with the most training images."""
     errors = {name: (sizes, 100 - 100 * values[..., 0].T) for name, values in accuracies.items()}
-    panel = {"Fewer weights need fewer images, if they are the right ones": errors}
+    panel = {"Fewer weights are better, if they are the right ones": errors}
     run.save_figure("errors", plots.lines(panel, xlabel="training images", ylabel="test error (%)", log="xy"))
     panel = {"Shared weights know a digit elsewhere, too": {n: (SHIFTS, 100 * v[-1]) for n, v in accuracies.items()}}
-    named = {"xlabel": "test digits shifted to the right (pixels)", "ylabel": "test accuracy (%)"}
-    run.save_figure("shifted", plots.lines(panel, **named))
-    summary, convolution = {}, accuracies["convolution"][-1]
-    found = {name.replace(" ", "_"): values[-1] for name, values in accuracies.items()}
-    found |= {f"convolution_minus_{name}": convolution - found[name] for name in ("dense", "local", "small_dense")}
+    run.save_figure("shifted", plots.lines(panel, xlabel="shift to the right (pixels)", ylabel="test accuracy (%)"))
+    summary, found = {}, {name.replace(" ", "_"): values[-1] for name, values in accuracies.items()}
+    found |= {f"convolution_minus_{n}": found["convolution"] - found[n] for n in ("dense", "local", "small_dense")}
     for name, each in found.items():
         summary |= mean_and_sd(f"{name}_test_accuracy", each[:, 0])
         summary |= mean_and_sd(f"{name}_test_accuracy_shifted_2", each[:, 2])

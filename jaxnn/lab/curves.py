@@ -49,11 +49,15 @@ def rates(curves: Mapping[str, tuple[Values, Values]], best: Mapping[str, float]
     return figure
 
 
-def race(steps, curves: Mapping[str, Values], *, target: float) -> Figure:
-    """Losses [nets, steps] of each racer, with a gap where one is not finite, and the loss that is to be reached."""
-    panels = {name: {name: (steps, losses)} for name, losses in curves.items()}
+def race(steps: Values, losses: Mapping[str, Values], needed: Mapping[str, float], *, target: float) -> Figure:
+    """Losses [nets, steps] of each racer, with a gap where one is not finite, and the loss that is to be reached.
+
+    needed: how many steps each racer takes to the target, NaN where that is not known.
+    """
+    titles = {name: f"{name}: {number:.0f} steps" if np.isfinite(number) else name for name, number in needed.items()}
+    panels = {titles[name]: {name: (steps, values)} for name, values in losses.items()}
     named = {"xlabel": "step", "ylabel": "validation loss (nats)", "log": "y", "share_y": True, "num_columns": 4}
-    num_nets = len(next(iter(curves.values())))
+    num_nets = len(next(iter(losses.values())))
     heading = f"Each at its best learning rate, {num_nets} nets; dotted: the target, {target:g}; grey: the others"
     figure = plots.lines(panels, **named, height=2.3, heading=heading, all_runs=True, behind=True)
     for axis in figure.axes[: len(panels)]:
@@ -61,24 +65,25 @@ def race(steps, curves: Mapping[str, Values], *, target: float) -> Figure:
     return figure
 
 
-def early_stopping(curves: Mapping[str, tuple[Values, Values, Values]]) -> Figure:
-    """Of each regularizer the epochs, the validation and the training losses [nets, epochs], NaN where a net stopped.
+def early_stopping(rows: Sequence[Mapping], *, kind: str) -> Figure:
+    """From the log of trainings: a panel per kind of net, its losses by epoch, and dots where nets have stopped early.
 
-    Lines are means until the first net stops; a dot is where a net stopped.
+    Lines are means until the first net stops.
+
+    rows: each with seed, epoch, train_loss and validation_loss, None where a net has stopped, and the column `kind`.
     """
+    trained, validated = (plots.by_kind(rows, kind, "epoch", f"{part}_loss") for part in ("train", "validation"))
     panels = {
-        name: {"training digits": (epochs, training), "validation digits": (epochs, validation)}
-        for name, (epochs, validation, training) in curves.items()
+        name.replace("_", " "): {"training digits": trained[name], "validation digits": validated[name]}
+        for name in trained
     }
     named = {"xlabel": "epoch", "ylabel": "loss (nats)", "share_y": True, "num_columns": 4, "height": 2.3}
-    heading = (
-        "Losses, mean ± sd of all nets; grey: the other validation losses; each dot: a net stops, and its best is taken"
-    )
+    heading = "Losses, mean ± sd of all nets; grey: the other validation losses; a dot: a net stops, its best is taken"
     figure = plots.lines(panels, **named, heading=heading, all_runs=True, behind=True)
-    for axis, (epochs, validation, _) in zip(figure.axes, curves.values(), strict=False):
-        last = np.isfinite(validation).sum(axis=1) - 1
+    for axis, (epochs, losses) in zip(figure.axes, validated.values(), strict=False):
+        last = np.isfinite(losses).sum(axis=1) - 1
         stopped = (last >= 0) & (last < len(epochs) - 1)
-        axis.plot(epochs[last[stopped]], validation[stopped, last[stopped]], "o", color="black", markersize=4)
+        axis.plot(epochs[last[stopped]], losses[stopped, last[stopped]], "o", color="black", markersize=4)
     return figure
 
 
@@ -109,6 +114,6 @@ def batch_normalisation(read: Mapping[str, tuple], grown: Mapping[str, tuple]) -
     heading = "Random nets with batch normalisation, before the first step"
     figure = plots.lines(panels, xlabel="hidden layer (1: at the pixels)", ylabel=ylabel, heading=heading, height=3.3)
     figure.axes[0].set_ylim(0, None)
-    style.mark(figure.axes[0], "guessing", y=10)
+    style.mark(figure.axes[0], "guessing", y=10.0)
     figure.axes[1].yaxis.set_major_formatter("$10^{{{x:g}}}$")
     return figure

@@ -19,7 +19,7 @@ def test_image_grid_shows_every_image_with_its_title():
     images = RNG.uniform(size=(7, 4, 4, 1))
     wrong = [index == 2 for index in range(7)]
     (axis,) = draws(plots.image_grid(images, list("abcdefg"), num_columns=3, wrong=wrong, heading="letters"))
-    heading, *titles = axis.texts
+    *titles, heading = axis.texts
     assert [text.get_text() for text in titles] == list("abcdefg")
     assert [text.get_color() for text in titles[:4]] == ["black", "black", style.RED, "black"]
     for shown, image, text in zip(axis.images, images, titles, strict=True):
@@ -38,16 +38,25 @@ def test_image_grid_shows_every_image_with_its_title():
 
 
 def test_image_grid_of_any_sizes_with_0_in_the_middle_of_the_colours():
-    (axis,) = draws(
-        plots.image_grid([np.array([[-3.0, 1.0]]), np.ones((5, 5, 1))], ["a", "b"], num_columns=9, signed=True)
-    )
+    (axis,) = draws(plots.image_grid([np.array([[-3.0, 1.0]]), np.ones((5, 5, 1))], ["a", "b"], signed=True))
     assert [shown.get_clim() for shown in axis.images] == [(-3, 3), (-1, 1)]
     extents = [np.diff(shown.get_extent())[[0, 2]] for shown in axis.images]  # width and height
     np.testing.assert_allclose(extents, [[0.94, 0.47], [0.94, 0.94]])
 
 
-def test_image_grid_is_as_wide_as_a_page_at_most():
-    assert plots.image_grid(np.zeros((20, 3, 3)), [""] * 20, num_columns=20).get_figwidth() == style.WIDTH
+def test_image_grid_has_words_among_its_images_and_a_frame_round_each():
+    images = ["row", RNG.uniform(size=(3, 3)), "", RNG.normal(size=(3, 3))]
+    figure = plots.image_grid(
+        images, ["", "a"], num_columns=2, signed=[False, False, False, True], heading="two", size=9.0
+    )
+    (axis,) = draws(figure)
+    assert figure.get_figwidth() == 9
+    assert [text.get_text() for text in axis.texts if text.get_text()] == ["row", "a", "two"]
+    assert [image.get_cmap().name for image in axis.images] == ["gray_r", "RdBu_r"]
+    for image, frame in zip(axis.images, axis.patches, strict=True):
+        np.testing.assert_allclose(np.reshape(image.get_extent(), (2, 2)).T, frame.get_bbox().get_points())
+    lows = [image.get_extent()[2] for image in axis.images]
+    assert lows[0] - lows[1] == pytest.approx(4.55)  # the second row has no titles
 
 
 def test_lines_of_several_runs_show_their_mean_and_standard_deviation():

@@ -11,7 +11,7 @@ def test_every_kind_of_net_is_looked_into(toy_run):
     toy = toy_run("batch_normalisation")
     assert {row["net"] for row in toy.rows} == {*KINDS}
     shares = [row["readable"][-1] for row in toy.rows if row["net"] == "ReLU"]
-    assert toy.summary["relu_readable_50"] == pytest.approx(np.mean(shares))
+    assert toy.summary["relu_readable_5"] == pytest.approx(np.mean(shares))
 
 
 def test_gradients_of_wide_relu_nets_grow_as_the_theory_says():
