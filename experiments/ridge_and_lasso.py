@@ -92,8 +92,8 @@ def draw_penalties(config: Config, run: Run, inputs, targets, feature_names: tup
         run.say("warning: lasso has not converged for some penalties: the columns are nearly collinear")
     paths = {}
     for name, penalties, fits in (
-        ("ridge: all weights shrink, none is 0", l2_penalties, ridge),
-        ("lasso: one weight after another is 0", l1_penalties, lasso),
+        ("ridge: all weights leave 0 together", l2_penalties, ridge),
+        ("lasso: they leave 0 one after another", l1_penalties, lasso),
     ):
         weights = fits.params["weight"][..., 0].T
         labels = [feature.replace("$", r"\$") for feature in feature_names]  # else Matplotlib reads formulas

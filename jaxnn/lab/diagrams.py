@@ -36,6 +36,7 @@ def predictions(pictures, images, probabilities, titles: Sequence[str], class_na
         middle.imshow(np.squeeze(image), cmap="gray_r")
         for axis in (left, middle):
             axis.set(xticks=[], yticks=[])
+            axis.spines[:].set(visible=True, color="darkgrey")
         best = int(np.argmax(probs))
         right.bar(
             range(len(probs)), probs, color=[style.BLUE if index == best else "silver" for index in range(len(probs))]

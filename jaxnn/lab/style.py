@@ -62,24 +62,25 @@ def plain_ticks(axis):
         axis.set_minor_formatter(NullFormatter())
 
 
-def label_lines(axis: Axes, ends: Sequence[tuple[str, float, float, str]], *, gap: float = 0.08):
+def label_lines(axis: Axes, ends: Sequence[tuple[str, float, float, str]], *, gap: float = 0.16):
     """Writes beside each line its label, at the right end of the axes, instead of a legend.
 
-    ends: label, x and y of the last point, and colour of each line. Labels that would overlap move apart, by `gap` of
-        the axes' height at least.
+    ends: label, x and y of the last point, and colour of each line. Labels that would overlap move apart, by `gap`
+        inches at least.
     """
     axis.autoscale_view()  # limits are lazy
     transform = axis.transScale + axis.transLimits
     heights = np.nan_to_num([np.clip(transform.transform((x, y))[1], 0, 1) for _, x, y, _ in ends])
-    places: list[tuple[int, float]] = []
-    for index in np.argsort(heights, kind="stable"):
-        places.append((index, max(heights[index], places[-1][1] + gap if places else 0.0)))
-    overflow = max(0.0, places[-1][1] - 1.0) if places else 0.0
-    for index, place in places:
+    order, gap = np.argsort(heights, kind="stable"), gap * axis.get_figure().dpi / axis.bbox.height
+    places = heights[order]
+    for upper in range(1, len(places)):
+        places[upper] = max(places[upper], places[upper - 1] + gap)
+    for lower in reversed(range(len(places))):
+        places[lower] = min(places[lower], places[lower + 1] - gap if lower + 1 < len(places) else 1)
+    for index, place in zip(order, places, strict=True):
         label, _, _, colour = ends[index]
         where = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
-        written = {"color": colour, "fontsize": 9, "va": "center"}
-        axis.annotate(label, (1, place - overflow), xytext=(4, 0), **where, **written)
+        axis.annotate(label, (1, place), xytext=(4, 0), **where, color=colour, fontsize=9, va="center")
 
 
 def mark(axis: Axes, text: str, *, x: float | None = None, y: float | None = None):

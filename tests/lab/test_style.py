@@ -24,20 +24,17 @@ def test_panels_are_as_wide_as_a_page_together():
     assert len(axes) == 3
 
 
+def ends(**heights):
+    return [(name, 1.0, height, "red") for name, height in heights.items()]
+
+
 def test_labels_stand_at_the_ends_of_their_lines_but_never_on_each_other():
-    axis = Figure().subplots()
+    axis = Figure(dpi=100).add_axes((0, 0, 1, 1))
     axis.set(ylim=(0, 10))
-    style.label_lines(
-        axis, [("a", 1.0, 5.0, "red"), ("b", 1.0, 5.1, "blue"), ("c", 1.0, 2.0, "green"), ("d", 1.0, 99.0, "red")]
-    )
-    np.testing.assert_allclose(heights(axis), [0.2, 0.5, 0.58, 1])
-    assert [text.get_text() for text in axis.texts] == ["c", "a", "b", "d"]
-
-
-def test_labels_that_would_stand_above_the_axes_move_down():
-    axis = Figure().subplots()
-    style.label_lines(axis, [(name, 1.0, 1.0, "red") for name in "abc"], gap=0.1)
-    np.testing.assert_allclose(heights(axis), [0.8, 0.9, 1])
+    inches = axis.bbox.height / 100
+    style.label_lines(axis, ends(a=5.0, b=5.1, c=2.0, d=99.0, e=9.9), gap=0.1 * inches)
+    assert [text.get_text() for text in axis.texts] == ["c", "a", "b", "e", "d"]
+    np.testing.assert_allclose(heights(axis), [0.2, 0.5, 0.6, 0.9, 1])  # those above move down
 
 
 @pytest.mark.parametrize(
