@@ -71,7 +71,7 @@ def label_lines(axis: Axes, ends: Sequence[tuple[str, float, float, str]], *, ga
     axis.autoscale_view()  # limits are lazy
     transform = axis.transScale + axis.transLimits
     heights = np.nan_to_num([np.clip(transform.transform((x, y))[1], 0, 1) for _, x, y, _ in ends])
-    order, gap = np.argsort(heights, kind="stable"), gap * axis.get_figure().dpi / axis.bbox.height
+    order, gap = np.argsort(heights, kind="stable"), gap * axis.figure.dpi / axis.bbox.height
     places = heights[order]
     for upper in range(1, len(places)):
         places[upper] = max(places[upper], places[upper - 1] + gap)
