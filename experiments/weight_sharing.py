@@ -117,7 +117,7 @@ def compare_layers(run: Run, nets, images) -> dict:
 def summarize(run: Run, sizes, accuracies) -> dict:
     """Draws all test errors; returns means and differences seed by seed of nets with the most training images."""
     errors = {name: (sizes, 100 - 100 * values[..., 0].T) for name, values in accuracies.items()}
-    panel = {"Fewer weights are better, if they are the right ones": errors}
+    panel = {"With few images, the right connections help": errors}
     run.save_figure("errors", plots.lines(panel, xlabel="training images", ylabel="test error (%)", log="xy"))
     panel = {"Shared weights know a digit elsewhere, too": {n: (SHIFTS, 100 * v[-1]) for n, v in accuracies.items()}}
     run.save_figure("shifted", plots.lines(panel, xlabel="shift to the right (pixels)", ylabel="test accuracy (%)"))
