@@ -12,7 +12,7 @@ Run:    make experiment NAME=vanishing_gradients
 Expect: at most 2 (logistic), 20 (tanh), 10 (ReLU) hidden layers learn without batch normalisation; with it, of nets
         whose weights are Glorot's or He's, logistic ones of 50 do, tanh and ReLU no deeper ones; 3 seeds of 120 kinds
 
-Time:   4 min
+Time:   2 min 30 s
 """
 
 import functools
