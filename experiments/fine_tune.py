@@ -105,8 +105,11 @@ def main(config: Config, run: Run) -> dict:
             run.log_seeds(config.seed, way=way, num_examples=size, test_accuracy=found)
             run.say(f"{way}, {size} images: test accuracy {np.mean(found):.1%}")
             accuracies[way, size] = np.asarray(found, float)
-    errors = plots.by_kind(run.read_log(), "way", "num_examples", "test_accuracy")
-    run.save_figure("accuracies", plots.lines({"test accuracy": errors}, xlabel="images to learn from", log="x"))
+    curves = plots.by_kind(run.read_log(), "way", "num_examples", "test_accuracy")
+    panel = {way: (sizes, 100 * accuracy) for way, (sizes, accuracy) in curves.items()}
+    named = {"xlabel": "images to learn from", "ylabel": "test accuracy (%)"}
+    title = f"What digits teach about other things, {config.num_seeds} nets"
+    run.save_figure("accuracies", plots.lines({title: panel}, **named, log="x"))
     summary: dict = {"run": str(folder), "num_seeds": config.num_seeds}
     for (way, size), values in accuracies.items():
         summary |= mean_and_sd(f"{way.replace(' ', '_')}_{size}_test_accuracy", values)

@@ -20,7 +20,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from jaxnn import losses
-from jaxnn.lab import diagrams, plots
+from jaxnn.lab import diagrams, plots, style
 from jaxnn.lab.config import Count, Seed
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
@@ -41,7 +41,7 @@ class Config:
 
 def draw_two_outcomes(config: Config, run: Run):
     """Of every coin q the entropy; against the coin p, cross-entropy H(p, q) and divergence KL(p‖q)."""
-    q1 = jnp.linspace(1e-4, 1 - 1e-4, 999)
+    q1 = jax.nn.sigmoid(jnp.linspace(-9, 9, 999))  # dense near 0 and 1
     q = jnp.stack([q1, 1 - q1], axis=1)
     p = jnp.broadcast_to(jnp.array([config.p, 1 - config.p]), q.shape)
     curves = {
@@ -49,11 +49,18 @@ def draw_two_outcomes(config: Config, run: Run):
         "KL(p‖q)": losses.kl_divergence(p, q, base=config.base),
         "H(p)": losses.entropy(p, base=config.base),
     }
+    top = 3 * np.log(2) / np.log(config.base)  # in units of the base; above it, they go to infinity
     panels = {
-        "entropy H(q)": {"H(q)": (q1, losses.entropy(q, base=config.base))},
-        f"p = ({config.p:g}, {1 - config.p:g}), taken for q": {name: (q1, values) for name, values in curves.items()},
+        "How uncertain a coin q is": {"H(q)": (q1, losses.entropy(q, base=config.base))},
+        f"What it costs to take p = ({config.p:g}, {1 - config.p:g}) for q": {
+            name: (q1, jnp.where(values < top, values, jnp.nan)) for name, values in curves.items()
+        },
     }
-    run.save_figure("two_outcomes", plots.lines(panels, xlabel="$q_1$", ylabel=unit(config)))
+    named = {"xlabel": "$q_1$, probability of heads", "ylabel": (f"entropy ({unit(config)})", unit(config))}
+    figure = plots.lines(panels, **named)
+    for axis in figure.axes:
+        style.mark(axis, "q = p", x=config.p)
+    run.save_figure("two_outcomes", figure)
 
 
 def draw_three_outcomes(config: Config, run: Run):
@@ -63,9 +70,12 @@ def draw_three_outcomes(config: Config, run: Run):
     inside = jnp.clip(q, 1e-3)  # at the edges KL(p‖q) is infinite
     inside = inside / inside.sum(axis=1, keepdims=True)
     p = jnp.broadcast_to(jnp.array(P), q.shape)
+    top = np.log(5) / np.log(
+        config.base
+    )  # the highest of KL(q‖p): one scale for both, and beyond it KL(p‖q) rises to infinity
     panels = {
         "entropy H(q)": losses.entropy(q, base=config.base),
-        f"KL(p‖q), p = {tuple(P.tolist())}": losses.kl_divergence(p, inside, base=config.base),
+        f"KL(p‖q), p = {tuple(P.tolist())}": np.minimum(losses.kl_divergence(p, inside, base=config.base), top),
         "KL(q‖p)": losses.kl_divergence(q, p, base=config.base),
     }
     run.save_figure("three_outcomes", diagrams.simplex(q, panels, unit=unit(config), mark=P))

@@ -59,11 +59,13 @@ def fit_two_classes(run: Run, examples: Batch) -> dict:
     minimum = loss(jnp.append(fit.params["weight"][:, 0], fit.params["bias"]))
     excess = {name: np.asarray(jax.vmap(loss)(path) - minimum) for name, path in paths.items()}
     panel = {name: (np.arange(1, len(gap) + 1), np.maximum(gap, 1e-16)) for name, gap in excess.items()}
-    run.save_figure("descent", plots.lines({"loss above its minimum": panel}, xlabel="step (start 1)", log="xy"))
+    named = {"xlabel": "step (1 is the start)", "ylabel": "loss above its minimum (nats)"}
+    run.save_figure("descent", plots.lines({"Newton needs a few steps": panel}, **named, log="xy"))
     x1, x2 = jnp.meshgrid(*(jnp.linspace(column.min() - 1, column.max() + 1, 101) for column in inputs.T))
     logits = models.linear(1).apply(fit.params, {}, jnp.stack([x1, x2], axis=-1))[0][..., 0]
-    shown = {"title": "probability of class 1; the boundary is straight", "points": inputs, "labels": labels}
-    run.save_figure("boundary", plots.boundary(x1, x2, jax.nn.sigmoid(logits), level=0.5, **shown))
+    shown = {"points": inputs, "labels": labels, "class_names": ("class 0", "class 1"), "level": 0.5}
+    named = {"name": "probability of class 1", "title": "The boundary is straight"}
+    run.save_figure("boundary", plots.boundary(x1, x2, jax.nn.sigmoid(logits), **shown, **named))
     return {
         "newton_steps": fit.num_steps,
         "descent_excess_loss": excess["gradient descent"][-1],

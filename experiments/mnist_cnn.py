@@ -23,7 +23,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from jaxnn import augment, cnn, losses, metrics, training
-from jaxnn.lab import datasets, devices, diagrams, net_diagrams, plots
+from jaxnn.lab import curves, datasets, devices, diagrams, net_diagrams, plots
 from jaxnn.lab.config import BadUsageError, Count, DataDir, ImageDir, NumSeeds, Penalty, Rate, Seed, Share, Width
 from jaxnn.lab.run import Run, RunFailedError, mean_and_sd
 from jaxnn.lab.start import start
@@ -77,7 +77,8 @@ def make_loss(config: Config, model):
         logits, state = model.apply(params, state, images, noise_key)
         targets = optax.smooth_labels(jax.nn.one_hot(batch.targets, logits.shape[-1]), config.label_smoothing)
         penalty = config.l2 * losses.l2_penalty(params) if config.l2 else 0.0  # its sum is not free
-        return losses.softmax_cross_entropy(logits, targets) + penalty, state
+        right = {"accuracy": logits.argmax(axis=-1) == batch.targets}
+        return losses.softmax_cross_entropy(logits, targets) + penalty, state, right
 
     return loss_fn
 
@@ -99,8 +100,8 @@ def train(config: Config, run: Run, data: datasets.Splits, num_classes: int = 10
         if not finite.any():
             raise RunFailedError(f"all nets diverged before step {step}: give a lower --learning-rate")
         logits = devices.map_nets(functools.partial(predict, model), chunks.state, data.validation.inputs)
-        accuracies = metrics.accuracies(logits, data.validation.targets)
-        columns = {"train_loss": steps["loss"].mean(axis=1), "validation_accuracy": accuracies}
+        columns = {f"train_{name}": steps[name].mean(axis=1) for name in ("loss", "accuracy")}
+        columns["validation_accuracy"] = metrics.accuracies(logits, data.validation.targets)
         run.log_seeds(config.seed, step=step, **{name: jnp.where(finite, c, jnp.nan) for name, c in columns.items()})
     return model, chunks.state
 
@@ -111,13 +112,12 @@ def predict(model, net, images):
     return training.map_batches(lambda x: model.apply(net.params, net.state, x)[0], images, batch_size=250)
 
 
-def draw(run: Run, test, probs, class_names):
+def draw(config: Config, run: Run, test, probs, class_names):
     """Learning curves and the confusion matrix of all nets; some images, and the worst mistakes, of the first."""
-    titles = {"train_loss": "training loss", "validation_accuracy": "validation accuracy"}
-    curves = {title: {"": plots.by_seed(run.read_log(), "step", name)} for name, title in titles.items()}
-    run.save_figure("learning_curves", plots.lines(curves, xlabel="step"))
-    labels = np.tile(test.targets, len(probs))
-    counts = metrics.confusion_matrix(labels, probs.argmax(axis=-1).ravel(), num_classes=len(class_names))
+    lowest = losses.entropy(optax.smooth_labels(jnp.eye(len(class_names))[0], config.label_smoothing)).item()
+    run.save_figure("learning_curves", curves.learning_curves(run.read_log(), lowest_loss=lowest))
+    labels, predictions = np.tile(test.targets, len(probs)), probs.argmax(axis=-1)
+    counts = metrics.confusion_matrix(labels, predictions.ravel(), num_classes=len(class_names))
     run.save_figure("confusion_matrix", plots.confusion(counts, class_names, title=f"test images, nets: {len(probs)}"))
     for name, worst in (("predictions", False), ("worst_mistakes", True)):
         run.save_figure(name, diagrams.classified(test.inputs, test.targets, probs[0], class_names, worst=worst))
@@ -133,7 +133,7 @@ def main(config: Config, run: Run) -> dict:
     model, nets = train(config, run, data, len(class_names))
     finished = np.asarray(nets.step == config.num_steps)
     logits = devices.map_nets(functools.partial(predict, model), nets, data.test.inputs)[finished]
-    draw(run, data.test, np.asarray(jax.nn.softmax(logits)), class_names)
+    draw(config, run, data.test, np.asarray(jax.nn.softmax(logits)), class_names)
     kernels = [layer["kernel"].shape[1:] for layer in nets.params.values() if "kernel" in layer]
     run.save_figure("layers", net_diagrams.cnn(np.asarray(data.test.inputs[0]), kernels))
     return {

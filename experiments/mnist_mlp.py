@@ -22,7 +22,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from jaxnn import augment, layers, losses, metrics, models, training
-from jaxnn.lab import datasets, net_diagrams, plots
+from jaxnn.lab import curves, datasets, net_diagrams, plots
 from jaxnn.lab.config import DataDir, NumSeeds, Rate, Seed, Width
 from jaxnn.lab.run import Run, RunFailedError, mean_and_sd
 from jaxnn.lab.start import start
@@ -76,7 +76,8 @@ def make_loss(recipe: Recipe):
         images = augment.random_shift(batch.inputs, shift_key, max_pixels=recipe.max_shift)
         logits, state = recipe.model.apply(params, state, images, noise_key)
         targets = optax.smooth_labels(jax.nn.one_hot(batch.targets, 10), recipe.label_smoothing)
-        return losses.softmax_cross_entropy(logits, targets), state
+        right = {"accuracy": logits.argmax(axis=-1) == batch.targets}
+        return losses.softmax_cross_entropy(logits, targets), state, right
 
     return loss_fn
 
@@ -105,7 +106,7 @@ def train(config: Config, run: Run, name: str, recipe: Recipe, data: datasets.Sp
         chunks.state, step_metrics = train_nets(chunks.state, data.train, num_steps)
         if (chunks.state.step < step).any():  # a step whose loss or gradient is not finite is not taken
             raise RunFailedError(f"{name} diverged before step {step}: the deck's recipes need a lower --learning-rate")
-        row = {"train_loss": step_metrics["loss"].mean(axis=1)}
+        row = {f"train_{column}": step_metrics[column].mean(axis=1) for column in ("loss", "accuracy")}
         row["validation_accuracy"] = accuracies(recipe.model, chunks.state, data.validation)
         run.log_seeds(config.seed, recipe=name, epoch=step // epoch_steps, **row)
     return chunks.state
@@ -122,10 +123,8 @@ def draw(config: Config, run: Run, digits, nets: dict[str, training.TrainState])
     """Sixty digits (page 18), learning curves, the net, and what the first ReLU net's first layer learned."""
     labels = [*map(str, digits.targets[:60])]
     run.save_figure("digits", plots.image_grid(digits.inputs[:60], labels, heading="Sixty digits and their labels"))
-    curves = plots.by_kind(run.read_log(), "recipe", "epoch", "validation_accuracy")
-    errors = {name: (epochs, 1 - accuracy) for name, (epochs, accuracy) in curves.items()}
-    panel = {f"error on validation images, {config.num_seeds} nets each": errors}
-    run.save_figure("learning_curves", plots.lines(panel, xlabel="epoch", log="y"))
+    titles = "ReLU, as the deck trains", "tanh, as the deck trains", "modern, on shifted digits"
+    run.save_figure("learning_curves", curves.errors(run.read_log(), titles, kind="recipe"))
     weights = [np.asarray(net.params[0]["weight"][0]) for net in (make_nets(config, "relu")[3], nets["relu"])]
     run.save_figure("weights", net_diagrams.learned_weights(*weights, shape=(28, 28)))
     run.save_figure("net", net_diagrams.mlp((784, *config.hidden_sizes, 10)))

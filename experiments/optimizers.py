@@ -22,7 +22,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from jaxnn import layers, losses, metrics, models, training
-from jaxnn.lab import datasets, diagrams, plots
+from jaxnn.lab import curves, datasets, plots
 from jaxnn.lab.config import DataDir, NumSeeds, Rate
 from jaxnn.lab.run import Run, RunFailedError, mean_and_sd
 from jaxnn.lab.start import start
@@ -94,13 +94,15 @@ def step_seconds(name: training.OptimizerName, learning_rate: float, examples: B
 
 def draw(config: Config, run: Run, rows):
     """What each learning rate leads to, and the race."""
-    titles = {"steps_to_target": f"steps to a loss of {config.target:g}", "validation_loss": "loss after the last step"}
     grid = [row for row in rows if row["part"] == "grid"]
-    panels = {titles[name]: plots.by_kind(grid, "optimizer", "learning_rate", name) for name in titles}
-    run.save_figure("learning_rates", plots.lines(panels, xlabel="learning rate", log="xy", all_runs=True))
-    curves: dict[str, np.ndarray] = {name: race_column(rows, name, "validation_losses") for name in config.optimizers}
+    losses_by_rate = plots.by_kind(grid, "optimizer", "learning_rate", "validation_loss")
+    best = {name: race_column(rows, name, "learning_rate")[0] for name in losses_by_rate}
+    heading = f"Loss after {config.num_steps} steps; dotted: the rate first at {config.target:g}; grey: the others"
+    run.save_figure("learning_rates", curves.rates(losses_by_rate, best, heading=heading))
+    racers: dict[str, np.ndarray] = {name: race_column(rows, name, "validation_losses") for name in config.optimizers}
+    needed: dict[str, float] = {name: race_column(rows, name, "steps_to_target").mean() for name in config.optimizers}
     steps = np.arange(EVAL_EVERY, config.num_steps + 1, EVAL_EVERY)
-    run.save_figure("race", diagrams.race(steps, curves, target=config.target))
+    run.save_figure("race", curves.race(steps, racers, needed, target=config.target))
 
 
 def race_column(rows, optimizer: str, column: str) -> np.ndarray:

@@ -22,7 +22,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from jaxnn import augment, layers, losses, metrics, models, training
-from jaxnn.lab import datasets, plots
+from jaxnn.lab import curves, datasets, plots
 from jaxnn.lab.config import DataDir, NumSeeds, Seed
 from jaxnn.lab.run import Run, mean_and_sd
 from jaxnn.lab.start import start
@@ -111,12 +111,11 @@ def train(config: Config, run: Run, name: Name, own, validation):
 
 def draw(run: Run, results: dict):
     """The losses of each kind until its first net stops early; errors and losses on the test set."""
-    titles = {"train_loss": "loss on training digits", "validation_loss": "loss on validation digits"}
-    curves = {titles[name]: plots.by_kind(run.read_log(), "regularizer", "epoch", name) for name in titles}
-    run.save_figure("learning_curves", plots.lines(curves, xlabel="epoch", log="y", all_runs=True))
-    panels = {"share of errors on the test set": {name: 1 - row["test_accuracy"] for name, row in results.items()}}
-    panels["loss on the test set"] = {name: row["test_loss"] for name, row in results.items()}
-    run.save_figure("test_set", plots.spread(panels, ylabel=""))
+    run.save_figure("learning_curves", curves.early_stopping(run.read_log(), kind="regularizer"))
+    named = {name.replace("_", " "): row for name, row in results.items()}
+    panels = {"errors": {name: 100 * (1 - row["test_accuracy"]) for name, row in named.items()}}
+    panels["losses"] = {name: row["test_loss"] for name, row in named.items()}
+    run.save_figure("test_set", plots.spread(panels, ylabel=("test error (%)", "test loss (nats)")))
 
 
 def summarize(results: dict) -> dict:

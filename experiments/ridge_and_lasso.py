@@ -64,8 +64,12 @@ def draw_residuals(run: Run, inputs, targets) -> dict:
     outputs = dense(fit.params, inputs)
     predictions, residuals = outputs[:, 0], (targets - outputs)[:, 0]
     # the last number is the slope of the line on which the points of a perfect fit lie
-    panels = {"targets and predictions": (predictions, targets[:, 0], 1), "residuals": (predictions, residuals, 0)}
-    run.save_figure("residuals", diagrams.points(panels, xlabel="prediction"))
+    panels = {
+        "On the line, a prediction is right": (predictions, targets[:, 0], 1),
+        "What is left should show no pattern": (predictions, residuals, 0),
+    }
+    ylabel = "target", "residual: target - prediction"
+    run.save_figure("residuals", diagrams.points(panels, xlabel="prediction", ylabel=ylabel))
     return {
         "table_rows": len(inputs),
         "table_features": inputs.shape[1],
@@ -87,12 +91,17 @@ def draw_penalties(config: Config, run: Run, inputs, targets, feature_names: tup
     if not lasso.converged.all():
         run.say("warning: lasso has not converged for some penalties: the columns are nearly collinear")
     paths = {}
-    for name, penalties, fits in (("ridge", l2_penalties, ridge), ("lasso", l1_penalties, lasso)):
+    for name, penalties, fits in (
+        ("ridge: all weights leave 0 together", l2_penalties, ridge),
+        ("lasso: they leave 0 one after another", l1_penalties, lasso),
+    ):
         weights = fits.params["weight"][..., 0].T
         labels = [feature.replace("$", r"\$") for feature in feature_names]  # else Matplotlib reads formulas
-        lines = {label: (penalties, weight) for label, weight in zip(labels, weights, strict=True)}
-        paths[f"{name}: weights by penalty"] = lines
-    run.save_figure("penalties", plots.lines(paths, xlabel="penalty", log="x"))
+        paths[name] = {  # from high to low, so that the names stand where the weights are apart
+            label: (penalties[::-1], weight[::-1]) for label, weight in zip(labels, weights, strict=True)
+        }
+    named = {"xlabel": "penalty, from strong to weak", "ylabel": "weight of the standardised feature"}
+    run.save_figure("penalties", plots.lines(paths, **named, height=4.2, log="x"))
     for penalty, weights in zip(l1_penalties, lasso.params["weight"][..., 0], strict=True):
         run.log(l1=penalty, weights=weights)
 

@@ -132,17 +132,17 @@ def main(config: Config, run: Run) -> dict:
     for name, task in TASKS.items():
         evaluate(config, run, name, task)
         rows = [row for row in run.read_log() if row["table"] == name]
-        grids[f"{name}: held-out loss, seed {config.seed}"] = np.array(rows[0]["grid"], float)
+        grids[name] = np.array(rows[0]["grid"], float)
         summary |= mean_and_sd(f"{name}_{task.score_name}", [row["score"] for row in rows])
         summary[f"{name}_sklearn_{task.score_name}"] = np.mean([row["reference"] for row in rows])
         if task.score_name == "accuracy":
             labels, logits = (np.concatenate([row[key] for row in rows]) for key in ("targets", "outputs"))
             matrix = metrics.confusion_matrix(labels, logits.argmax(axis=1), num_classes=task.num_outputs)
-            figure = plots.confusion(matrix, datasets.CLASS_NAMES[name], title=f"{name}, test rows of all splits")
-            run.save_figure(f"confusion_{name}", figure)
-            scores = metrics.precision_recall_f1(matrix)._asdict()
-            summary |= {f"{name}_{score}": jnp.mean(value) for score, value in scores.items()}
-    run.save_figure("grid", diagrams.heatmaps(grids, rows=("learning rate", RATES), columns=("l2", PENALTIES)))
+            run.save_figure(f"confusion_{name}", plots.confusion(matrix, datasets.CLASS_NAMES[name], title=name))
+            summary |= {f"{name}_{s}": jnp.mean(v) for s, v in metrics.precision_recall_f1(matrix)._asdict().items()}
+    labels = *["held-out cross-entropy (nats)"] * 2, "held-out squared error"
+    grid = {"rows": ("learning rate", RATES), "columns": ("l2 penalty", PENALTIES), "labels": labels}
+    run.save_figure("grid", diagrams.heatmaps(grids, **grid))
     return summary
 
 

@@ -108,21 +108,21 @@ def compare_layers(run: Run, nets, images) -> dict:
             f"{name}_num_weights": optax.tree.size(params),
             f"{name}_shift_error": jnp.linalg.norm(moved - still) / jnp.linalg.norm(still),
         }
-        part = matrix.reshape(28, 28, 12, 12, 8)[10:14, :, 3:7, :, 0]  # of the middle, and of one channel
-        parts[f"{name}: weights from\n112 pixels (rows) to 48 neurons"] = part.reshape(4 * 28, 4 * 12)
-    run.save_figure("matrices", plots.image_grid([*parts.values()], [*parts], num_columns=3, signed=True, size=3.0))
+        parts[name] = np.moveaxis(matrix.reshape(28, 28, 12, 12, 8)[10:14, :, 3:7, :, :2], 4, 2).reshape(112, 96)
+    shown = {"num_columns": 3, "signed": True, "size": 3.0, "heading": "Weights: a row per pixel, a column per neuron"}
+    run.save_figure("matrices", plots.image_grid([*parts.values()], [*parts], **shown))
     return summary
 
 
 def summarize(run: Run, sizes, accuracies) -> dict:
     """Draws all test errors; returns means and differences seed by seed of nets with the most training images."""
-    errors = {name: (sizes, 1 - values[..., 0].T) for name, values in accuracies.items()}
-    run.save_figure("errors", plots.lines({"test error": errors}, xlabel="training images", log="xy"))
-    shifted = {name: (SHIFTS, values[-1]) for name, values in accuracies.items()}
-    run.save_figure("shifted", plots.lines({"test accuracy": shifted}, xlabel="digits shifted to the right (pixels)"))
-    summary, convolution = {}, accuracies["convolution"][-1]
-    found = {name.replace(" ", "_"): values[-1] for name, values in accuracies.items()}
-    found |= {f"convolution_minus_{name}": convolution - found[name] for name in ("dense", "local", "small_dense")}
+    errors = {name: (sizes, 100 - 100 * values[..., 0].T) for name, values in accuracies.items()}
+    panel = {"With few images, the right connections help": errors}
+    run.save_figure("errors", plots.lines(panel, xlabel="training images", ylabel="test error (%)", log="xy"))
+    panel = {"Shared weights know a digit elsewhere, too": {n: (SHIFTS, 100 * v[-1]) for n, v in accuracies.items()}}
+    run.save_figure("shifted", plots.lines(panel, xlabel="shift to the right (pixels)", ylabel="test accuracy (%)"))
+    summary, found = {}, {name.replace(" ", "_"): values[-1] for name, values in accuracies.items()}
+    found |= {f"convolution_minus_{n}": found["convolution"] - found[n] for n in ("dense", "local", "small_dense")}
     for name, each in found.items():
         summary |= mean_and_sd(f"{name}_test_accuracy", each[:, 0])
         summary |= mean_and_sd(f"{name}_test_accuracy_shifted_2", each[:, 2])

@@ -48,6 +48,7 @@ ALLOWED = {  # room: the rooms that it may import
     "lab.plots": {"lab.style"},
     "lab.surfaces": {"lab.formula", "lab.style"},
     "lab.contours": {"lab.style"},
+    "lab.curves": {"lab.plots", "lab.style"},
     "lab.diagrams": {"lab.plots", "lab.style"},
     "lab.net_diagrams": {"lab.plots", "lab.style"},
 }

@@ -8,6 +8,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from jaxnn.lab import plots, style
 from jaxnn.lab.plots import Values
@@ -19,57 +20,68 @@ def predictions(pictures, images, probabilities, titles: Sequence[str], class_na
     So many are drawn as there are titles.
     """
     num_rows = -(-len(titles) // 2)
-    figure = Figure(figsize=(12, 1.7 * num_rows + 0.4), layout="constrained")
-    axes = figure.subplots(num_rows, 6, squeeze=False, width_ratios=[1, 1, 2.4] * 2).reshape(-1, 3)
+    turned = sum(map(len, class_names)) > 14  # names that would not fit beside each other
+    height = 1.5 + 0.07 * max(map(len, class_names)) * turned
+    figure = Figure(figsize=(style.WIDTH, height * num_rows + 0.3), layout="constrained")
+    figure.suptitle("the picture, what the net sees of it, how probable it finds each class", fontsize=11)
+    axes = figure.subplots(num_rows, 6, squeeze=False, width_ratios=[1, 1, 2] * 2).reshape(-1, 3)
     for axis in axes[len(titles) :].ravel():
         axis.axis("off")
     for (left, middle, right), picture, image, probs, title in zip(
         axes, pictures, images, probabilities, titles, strict=False
     ):
         left.imshow(picture, cmap="gray", vmin=0, vmax=1)
-        left.set_title(title if len(title) <= 24 else f"{title[:10]}...{title[-10:]}", fontsize=8, parse_math=False)
+        left.set_title(title if len(title) <= 16 else f"{title[:7]}...{title[-7:]}", fontsize=9, parse_math=False)
         middle.imshow(np.squeeze(image), cmap="gray_r")
         for axis in (left, middle):
             axis.set(xticks=[], yticks=[])
+            axis.spines[:].set(visible=True, color="darkgrey")
         best = int(np.argmax(probs))
-        colours = ["tab:blue" if index == best else "silver" for index in range(len(probs))]
-        right.bar(range(len(probs)), probs, color=colours)
-        right.set_title(f"{class_names[best]}: {probs[best]:.1%}", fontsize=9, parse_math=False)
+        right.bar(
+            range(len(probs)), probs, color=[style.BLUE if index == best else "silver" for index in range(len(probs))]
+        )
+        right.set_title(f"{class_names[best]}: {probs[best]:.1%}", fontsize=10, parse_math=False)
         right.set(ylim=(0, 1), yticks=[0, 0.5, 1])
-        turned = 90 if sum(map(len, class_names)) > 50 else 0
-        right.set_xticks(range(len(probs)), class_names, rotation=turned, parse_math=False)
-        right.tick_params(labelsize=7)
+        style.percent(right.yaxis)
+        right.set_xticks(range(len(probs)), class_names, rotation=90 if turned else 0, parse_math=False)
     return figure
 
 
 def simplex(probs, panels: Mapping[str, Values], *, unit: str, mark: Values) -> Figure:
     """Values over distributions of three outcomes [number, 3], as a triangle whose corners are the sure outcomes.
 
-    A cross marks the distribution `mark`.
+    A cross marks the distribution `mark`, called p.
     """
     corners = np.array([[0, 0], [1, 0], [0.5, np.sqrt(0.75)]])
     x, y = (np.asarray(probs) @ corners).T
-    figure, axes = plots.make_panels(len(panels), size=(4.6, 3.9))
+    figure, axes = style.make_panels(len(panels), height=3.1)
     for axis, (title, values) in zip(axes, panels.items(), strict=True):
-        image = axis.tricontourf(x, y, values, 20, cmap="coolwarm")
-        figure.colorbar(image, ax=axis, label=unit, shrink=0.8)
-        axis.plot(*(mark @ corners), marker="x", color="black")
-        for number, (corner, side) in enumerate(zip(corners, ("right", "left", "center"), strict=True), 1):
+        levels = MaxNLocator(10).tick_values(0, np.max(values) * 0.999)
+        image = axis.tricontourf(x, y, values, levels, cmap="viridis", extend="max")
+        bar = figure.colorbar(image, ax=axis, label=unit, location="bottom", shrink=0.8)
+        bar.set_ticks(levels[::2])
+        axis.tricontour(x, y, values, levels, colors="white", linewidths=0.4)
+        axis.plot(*(mark @ corners), marker="x", color="white", markersize=8, markeredgewidth=2)
+        axis.annotate("p", mark @ corners, xytext=(6, 2), textcoords="offset points", color="white")
+        for number, (corner, side) in enumerate(zip(corners, ("left", "right", "center"), strict=True), 1):
             axis.text(*corner, f" $q_{number}=1$ ", ha=side, va="bottom" if side == "center" else "top")
-        axis.set(title=title, aspect="equal", xlim=(-0.15, 1.15), ylim=(-0.12, 1.02))
+        axis.set(title=title, aspect="equal", xlim=(-0.05, 1.05), ylim=(-0.12, 1.0))
         axis.axis("off")
     return figure
 
 
-def points(panels: Mapping[str, tuple], *, xlabel: str = "", ylabel: str = "") -> Figure:
-    """A panel per title: of (x, y, slope), the points and the line y = slope · x to hold them against."""
-    figure, axes = plots.make_panels(len(panels), size=(5.0, 4.0))
-    for axis, (title, (x, y, slope)) in zip(axes, panels.items(), strict=True):
+def points(panels: Mapping[str, tuple], *, xlabel: str, ylabel: Sequence[str]) -> Figure:
+    """A panel per title: of (x, y, slope), the points and the line y = slope · x to hold them against.
+
+    ylabel: what y is in each panel.
+    """
+    figure, axes = style.make_panels(len(panels), height=3.6)
+    for axis, (title, (x, y, slope)), name in zip(axes, panels.items(), ylabel, strict=True):
         axis.scatter(x, y, s=14, alpha=0.5)
         ends = np.array([np.min(x), np.max(x)])
         axis.plot(ends, slope * ends, color="black", linewidth=1)
-        axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        axis.grid(alpha=0.3)
+        axis.set(title=title, xlabel=xlabel, ylabel=name)
+        axis.grid()
     return figure
 
 
@@ -91,20 +103,23 @@ def classes(panels: Mapping[str, Values], labels, class_names: Sequence[str], *,
     return figure
 
 
-def heatmaps(panels: Mapping[str, Values], *, rows: tuple[str, Values], columns: tuple[str, Values]) -> Figure:
+def heatmaps(
+    panels: Mapping[str, Values], *, rows: tuple[str, Values], columns: tuple[str, Values], labels: Sequence[str]
+) -> Figure:
     """A panel per title: values [rows, columns] in colour on a logarithmic scale, a cross on the lowest.
 
-    `rows` and `columns` have the name and the values of each axis.
+    `rows` and `columns` have the name and the values of each axis, `labels` says what is in each panel.
     """
-    figure, axes = plots.make_panels(len(panels), size=(4.6, 4.0))
-    for axis, (title, values) in zip(axes, panels.items(), strict=True):
+    figure, axes = style.make_panels(len(panels), height=3.9, sharey=True)
+    for axis, (title, values), label in zip(axes, panels.items(), labels, strict=True):
         finite = np.ma.masked_invalid(values)
         norm = LogNorm(finite.min(), min(finite.max(), 10 * finite.min()))  # what diverged says nothing about the rest
         image = axis.imshow(finite, cmap="viridis", norm=norm, aspect="auto", origin="lower")
-        figure.colorbar(image, ax=axis, extend="max")
+        bar = figure.colorbar(image, ax=axis, extend="max", location="bottom", label=label)
+        style.plain_ticks(bar.ax.xaxis)
         row, column = np.unravel_index(finite.argmin(), finite.shape)
-        axis.plot(column, row, marker="x", color="white", markersize=10)
-        axis.set(title=title, ylabel=rows[0], xlabel=columns[0])
+        axis.plot(column, row, marker="x", color="white", markersize=10, markeredgewidth=2)
+        axis.set(title=title.replace("_", " "), xlabel=columns[0], ylabel="" if axis is not axes[0] else rows[0])
         axis.set_yticks(range(len(rows[1])), [f"{value:.2g}" for value in rows[1]])
         axis.set_xticks(range(len(columns[1])), [f"{value:.0e}" for value in columns[1]], rotation=45)
     return figure
@@ -113,22 +128,24 @@ def heatmaps(panels: Mapping[str, Values], *, rows: tuple[str, Values], columns:
 def tables(
     panels: Mapping[str, Values], *, rows: Sequence[str], columns: Sequence, xlabel: str = "", label: str = ""
 ) -> Figure:
-    """A panel per title: of values [rows, columns, runs], mean ± sd on the colour of the mean."""
+    """A panel per title: of shares [rows, columns, runs], mean ± sd in percent on the colour of the mean.
+
+    label: what the shares are of.
+    """
     means = {title: np.mean(values, axis=-1) for title, values in panels.items()}
-    size = 1.2 + 0.7 * len(columns), 0.9 + 0.4 * len(rows)
-    figure, axes = plots.make_panels(len(panels), size=(size[0] + 2 / len(panels), size[1]), sharey=True)
-    low, high = min(map(np.min, means.values())), max(map(np.max, means.values()))
+    figure, axes = style.make_panels(len(panels), height=1.1 + 0.33 * len(rows), sharey=True)
     for axis, (title, values) in zip(axes, means.items(), strict=True):
-        image = axis.imshow(values, cmap="viridis", vmin=low, vmax=high, aspect="auto")
+        image = axis.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
-            runs = np.asarray(panels[title][row][column])
-            text = f"{value:.2f}" + (f"\n± {runs.std(ddof=1):.2f}" if len(runs) > 1 else "")
-            colour = "black" if value > (low + high) / 2 else "white"
-            axis.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+            runs = 100 * np.asarray(panels[title][row][column])
+            text = f"{100 * value:.0f}" + (f" ± {runs.std(ddof=1):.0f}" if len(runs) > 1 else "")
+            colour = "black" if value > 0.5 else "white"
+            axis.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
         axis.set(title=title, xlabel=xlabel)
         axis.set_xticks(range(len(columns)), columns)
         axis.set_yticks(range(len(rows)), rows)
-    figure.colorbar(image, ax=axes, label=label)
+    bar = figure.colorbar(image, ax=axes, label=label, location="bottom", aspect=50)
+    style.percent(bar.ax.xaxis)
     return figure
 
 
@@ -201,20 +218,15 @@ def classified(images, labels, probs, class_names: Sequence[str], *, worst: bool
     if worst:
         shown = np.lexsort((probs[np.arange(len(labels)), labels], ~mistaken))[:30]
     titles = [
-        f"{class_names[labels[i]]}\nas {class_names[predictions[i]]}\n{probs[i, labels[i]]:.1%}"
+        f"{class_names[labels[i]]}\nread as {class_names[predictions[i]]}\np = {probs[i, labels[i]]:.1%}"
         if predictions[i] != labels[i]
         else class_names[labels[i]]
         for i in shown
     ]
-    return plots.image_grid(images[shown], titles, wrong=mistaken[shown])
-
-
-def race(steps, curves: Mapping[str, Values], *, target: float) -> Figure:
-    """Losses [nets, steps] of each racer, with a gap where one is not finite, and the loss that is to be reached."""
-    lines = {name: (steps, losses) for name, losses in curves.items()}
-    lines[f"target {target:g}"] = steps, np.full(len(steps), target)
-    title = f"each at its best learning rate, {len(next(iter(curves.values())))} nets"
-    return plots.lines({title: lines}, xlabel="step", ylabel="loss on validation images", log="y", all_runs=True)
+    heading = (
+        f"{mistaken.sum():,} mistakes in {len(labels):,} images: the label, what was read, and the label's probability"
+    )
+    return plots.image_grid(images[shown], titles, wrong=mistaken[shown], heading=heading)
 
 
 def fit_frames(x1, x2, names: Sequence[str], frames: Values, points: Values) -> Iterator[Figure]:

@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import jax
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -12,17 +15,6 @@ from matplotlib.ticker import MaxNLocator
 from jaxnn.lab import style
 
 Values: TypeAlias = np.ndarray | jax.Array
-
-
-def make_panels(number: int, *, size: tuple[float, float], num_columns: int | None = None, **options):
-    """A figure, and so many axes, `size` inches wide and high each, in rows of `num_columns` or all in one row."""
-    num_columns = min(num_columns or number, number)
-    num_rows = -(-number // num_columns)
-    figure = Figure(figsize=(size[0] * num_columns, size[1] * num_rows), layout="constrained")
-    axes = figure.subplots(num_rows, num_columns, squeeze=False, **options).ravel()
-    for axis in axes[number:]:
-        axis.set_visible(False)
-    return figure, axes[:number]
 
 
 def image_grid(
@@ -85,15 +77,15 @@ def confusion(matrix, class_names: Sequence[str], *, title: str = "") -> Figure:
     """Counts by label (row) and prediction (column); colour shows the errors, the diagonal has only its numbers."""
     matrix = np.asarray(matrix)
     errors = np.where(np.eye(len(matrix), dtype=bool), np.nan, matrix)
-    figure = Figure(figsize=(6, 5.4), layout="constrained")
-    axis = figure.subplots()
-    image = axis.imshow(errors, cmap="Reds", vmin=0, vmax=max(1, np.nanmax(errors)))
-    figure.colorbar(image, ax=axis, label="errors", shrink=0.8)
+    figure, (axis,) = style.make_panels(1, height=5.4, width=6.0)
+    image = axis.imshow(errors, cmap="Oranges", vmin=0, vmax=max(1, np.nanmax(errors)))
+    bar = figure.colorbar(image, ax=axis, label="number of errors", shrink=0.8)
+    bar.locator = MaxNLocator(integer=True)
     limit = np.nanmax(errors) / 2
     for row, column in np.ndindex(*matrix.shape):
         if matrix[row, column]:
             colour = "white" if row != column and matrix[row, column] > limit else "black"
-            axis.text(column, row, matrix[row, column], ha="center", va="center", fontsize=8, color=colour)
+            axis.text(column, row, matrix[row, column], ha="center", va="center", fontsize=9, color=colour)
     ticks = range(len(class_names))
     axis.set(xlabel="prediction", ylabel="label", title=title)
     axis.set_xticks(ticks, class_names, rotation=90 if max(map(len, class_names)) > 3 else 0, parse_math=False)
@@ -118,41 +110,88 @@ def lines(
     panels: Mapping[str, Mapping[str, tuple]],
     *,
     num_columns: int = 2,
+    height: float = 2.9,
+    heading: str = "",
     xlabel: str = "",
-    ylabel: str = "",
+    ylabel: str | Sequence[str] = "",
     log: str = "",
     share_y: bool = False,
     all_runs: bool = False,
+    behind: bool = False,
 ) -> Figure:
-    """A panel per title, in it a line (x, y) per label; `log` names the axes, of "xy", that are logarithmic.
+    """A panel per title, in it a line (x, y) per label, which stands beside it.
 
-    Of y [runs, len(x)], the mean is drawn, ± one standard deviation shaded; with `all_runs`, only where each has a
-    finite value. With `share_y`, all panels have one scale.
+    Where all panels have the same few labels, they stand below. Of y [runs, len(x)], the mean is drawn, ± one standard
+    deviation shaded. An x that falls is drawn so, from high to low.
+
+    ylabel: of all panels, or of each.
+    log: the axes, of "xy", that are logarithmic.
+    share_y: all panels have one scale.
+    all_runs: draws only where each run has a finite value.
+    behind: the last line of each other panel is drawn, too, in grey, to compare with.
     """
-    figure, axes = make_panels(len(panels), num_columns=num_columns, size=(5.0, 3.4))
-    for axis, (title, content) in zip(axes, panels.items(), strict=True):
-        if share_y and axis is not axes[0]:
-            axis.sharey(axes[0])
-        for label, (x, y) in content.items():
-            y = np.ma.masked_invalid(np.atleast_2d(np.asarray(y)))
-            if all_runs:
-                y = np.ma.mask_cols(y)
-            mean = y.mean(axis=0)
-            (line,) = axis.plot(x, mean, label=label, marker="o" if mean.count() == 1 else None)
-            if len(y) > 1:
-                sd = y.std(axis=0, ddof=1)
-                axis.fill_between(x, mean - sd, mean + sd, color=line.get_color(), alpha=0.2, linewidth=0)
-        axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        if "x" not in log and all(np.asarray(x).dtype.kind == "i" for x, _ in content.values()):
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        above_0 = [name for name in log if np.isfinite(getattr(axis.dataLim, f"minpos{name}"))]
-        axis.set(**{f"{name}scale": "log" for name in above_0})
-        axis.grid(alpha=0.3)
-        if len(content) > 6:
-            axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-        elif len(content) > 1:
-            axis.legend(fontsize=8)
+    num_columns = min(num_columns, len(panels))
+    width = style.WIDTH if num_columns > 1 else 6.0
+    figure, axes = style.make_panels(
+        len(panels), num_columns=num_columns, height=height, width=width, sharey="all" if share_y else "none"
+    )
+    figure.suptitle(heading, fontsize=11)
+    ylabels = [ylabel] * len(axes) if isinstance(ylabel, str) else ylabel
+    ends = []
+    for number, (axis, (title, content)) in enumerate(zip(axes, panels.items(), strict=True)):
+        for other in panels.values() if behind else ():
+            *_, (x, y) = other.values()
+            axis.plot(x, _runs(y, all_runs).mean(axis=0), color=style.GREY, alpha=0.4, linewidth=1)
+        ends.append([_draw_line(axis, label, x, _runs(y, all_runs)) for label, (x, y) in content.items()])
+        axis.set(title=title, xlabel=xlabel)
+        axis.set_ylabel("" if share_y and number % num_columns else ylabels[number])
+        _scale(axis, content, log)
+    _label(figure, axes, ends)
     return figure
+
+
+def _runs(y: Values, all_runs: bool) -> np.ma.MaskedArray:
+    """The values [runs, len(x)], masked where they are not finite, or, on request, where one of the runs' is not."""
+    runs = np.ma.masked_invalid(np.atleast_2d(np.asarray(y)))
+    return np.ma.mask_cols(runs) if all_runs else runs
+
+
+def _draw_line(axis: Axes, label: str, x, runs: np.ma.MaskedArray) -> tuple[str, float, float, str]:
+    """The mean of the runs, ± one standard deviation shaded; what `style.label_lines` has to know of it."""
+    mean = runs.mean(axis=0)
+    (line,) = axis.plot(x, mean, label=label, marker="o" if mean.count() == 1 or len(x) <= 8 else None, markersize=4)
+    if len(runs) > 1:
+        sd = runs.std(axis=0, ddof=1)
+        axis.fill_between(x, mean - sd, mean + sd, color=line.get_color(), alpha=0.2, linewidth=0)
+    last = np.flatnonzero(~np.ma.getmaskarray(mean))[-1:]
+    x_end, y_end = (float(values[last[0]]) if len(last) else np.nan for values in (np.asarray(x), mean))
+    return label, x_end, y_end, to_hex(line.get_color())
+
+
+def _scale(axis: Axes, content: Mapping[str, tuple], log: str):
+    """Logarithms on axes that have something above 0; whole steps; an x that falls."""
+    xs = [np.asarray(x) for x, _ in content.values()]
+    if "x" not in log and all(x.dtype.kind == "i" for x in xs):
+        axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    if any(x[0] > x[-1] for x in xs if len(x)):
+        axis.invert_xaxis()
+    for name in log:
+        if np.isfinite(getattr(axis.dataLim, f"minpos{name}")):
+            axis.set(**{f"{name}scale": "log"})
+            style.plain_ticks(getattr(axis, f"{name}axis"))
+    axis.grid(alpha=0.3)
+
+
+def _label(figure: Figure, axes: np.ndarray, ends: Sequence[Sequence[tuple[str, float, float, str]]]):
+    """The names of the lines, beside them, or below where all panels have the same few."""
+    names = {tuple(label for label, *_ in panel) for panel in ends}
+    if len(axes) > 1 and len(names) == 1 and 1 < len(ends[0]) <= 4:
+        labelled, labels = axes[0].get_legend_handles_labels()
+        figure.legend(labelled, labels, loc="outside lower center", ncols=4)
+        return
+    for axis, panel in zip(axes, ends, strict=True):
+        if len(panel) > 1:
+            style.label_lines(axis, panel)
 
 
 def boundary(
@@ -162,19 +201,27 @@ def boundary(
     *,
     level: float | int | None = None,
     title: str = "",
+    name: str = "$y$",
     points=None,
     labels=None,
-    point_cmap="coolwarm",
+    class_names: Sequence[str] = (),
 ) -> Figure:
-    """A function of two variables, the line where it has a level, and points [number, 2] coloured by their labels."""
-    figure = Figure(figsize=(5.6, 4.8), layout="constrained")
-    axis = figure.subplots()
-    image = axis.contourf(x1, x2, values, 20, cmap="coolwarm", alpha=0.7)
+    """A function of two variables, called `name`, the line where it has a level, and points [number, 2] by class.
+
+    labels, class_names: the number 0, 1, ... of the class of each point, and what the classes are called.
+    """
+    figure, (axis,) = style.make_panels(1, height=4.8, width=6.4)
+    image = axis.contourf(x1, x2, values, 20, cmap="coolwarm", alpha=0.6)
+    figure.colorbar(image, ax=axis, label=name)
     if level is not None:
         axis.contour(x1, x2, values, [level], colors="black")
-    figure.colorbar(image, ax=axis)
-    if points is not None:
-        axis.scatter(*np.transpose(points), c=labels, cmap=point_cmap, edgecolors="black", s=18)
+        axis.plot([], [], color="black", label=f"{name} = {level:g}")
+    for number, (class_name, marker) in enumerate(zip(class_names, "oX^sDv*P", strict=False)):
+        own = np.asarray(points)[np.asarray(labels) == number]
+        shade = matplotlib.colormaps["coolwarm"](number / max(1, len(class_names) - 1))
+        axis.scatter(*own.T, color=shade, marker=marker, edgecolors="black", s=28, label=class_name)
+    if axis.get_legend_handles_labels()[1]:
+        figure.legend(loc="outside lower center", ncols=4)
     axis.set(title=title, xlabel="$x_1$", ylabel="$x_2$")
     return figure
 
@@ -194,25 +241,29 @@ def level_bend(x1, x2, values, *, level: float | int) -> float | None:
 def spread(
     panels: Mapping[str, Mapping[str, Values]],
     *,
-    ylabel: str,
+    ylabel: str | Sequence[str],
     scale: str = "linear",
     marks: Mapping[str, Mapping[str, Sequence]] | None = None,
 ) -> Figure:
     """A panel per title: of each label a column of values, the median as a bar.
 
-    `marks` adds, for each name, one value per column (or None) in each panel; `scale` is that of the values.
+    `marks` adds, for each name, one value per column (or None) in each panel; `scale` is that of the values, `ylabel`
+    what they are, in all panels or in each.
     """
-    figure, axes = make_panels(len(panels), size=(4.2, 3.8))
-    for axis, (title, columns) in zip(axes, panels.items(), strict=True):
+    figure, axes = style.make_panels(len(panels), height=3.8)
+    ylabels = [ylabel] * len(axes) if isinstance(ylabel, str) else ylabel
+    for axis, (title, columns), name_of_values in zip(axes, panels.items(), ylabels, strict=True):
         for number, values in enumerate(columns.values()):
             spots = number + np.linspace(-0.2, 0.2, len(values))
-            axis.plot(spots, values, ".", color="tab:blue", alpha=0.6)
+            axis.plot(spots, values, ".", color=style.SKY, label="" if number else "one net")
             bar = [number - 0.3, number + 0.3], [np.median(values)] * 2
             axis.plot(*bar, color="black", linewidth=2, label="" if number else "median")
-        for colour, (name, heights) in zip(("crimson", "seagreen", "orange"), (marks or {}).items(), strict=False):
+        colours = style.RED, style.GREEN, style.PURPLE
+        for colour, (name, heights) in zip(colours, (marks or {}).items(), strict=False):
             axis.plot(range(len(columns)), heights[title], "D", color=colour, label=name)
         axis.set_xticks(range(len(columns)), columns, **({"rotation": 30, "ha": "right"} if len(columns) > 4 else {}))
-        axis.set(title=title, yscale=scale, ylabel=ylabel)
-        axis.grid(alpha=0.3, axis="y")
-    axes[-1].legend(fontsize=8)
+        axis.set(title=title, yscale=scale, ylabel=name_of_values)
+        axis.grid(axis="y")
+    named, names = axes[-1].get_legend_handles_labels()
+    figure.legend(named, names, loc="outside lower center", ncols=5)
     return figure

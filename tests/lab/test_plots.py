@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from jaxnn.lab import plots, style
 
@@ -17,10 +18,11 @@ def draws(figure):
 def test_image_grid_shows_every_image_with_its_title():
     images = RNG.uniform(size=(7, 4, 4, 1))
     wrong = [index == 2 for index in range(7)]
-    (axis,) = draws(plots.image_grid(images, list("abcdefg"), num_columns=3, wrong=wrong))
-    assert [text.get_text() for text in axis.texts] == list("abcdefg")
-    assert [text.get_color() for text in axis.texts[:4]] == ["black", "black", style.RED, "black"]
-    for shown, image, text in zip(axis.images, images, axis.texts, strict=True):
+    (axis,) = draws(plots.image_grid(images, list("abcdefg"), num_columns=3, wrong=wrong, heading="letters"))
+    *titles, heading = axis.texts
+    assert [text.get_text() for text in titles] == list("abcdefg")
+    assert [text.get_color() for text in titles[:4]] == ["black", "black", style.RED, "black"]
+    for shown, image, text in zip(axis.images, images, titles, strict=True):
         np.testing.assert_array_equal(shown.get_array(), image[..., 0])
         left, right, bottom, top = shown.get_extent()
         x, y = text.get_position()
@@ -29,6 +31,8 @@ def test_image_grid_shows_every_image_with_its_title():
     lefts, _, bottoms, _ = np.transpose([shown.get_extent() for shown in axis.images])
     np.testing.assert_allclose(np.diff(lefts[:3]), 1)
     np.testing.assert_allclose(lefts[3:6], lefts[:3])
+    assert heading.get_text() == "letters"
+    assert all(heading.get_position()[1] > title.get_position()[1] + 0.2 for title in titles)
     assert (np.diff(bottoms) <= 0).all()
     assert len(set(bottoms)) == 3
 
@@ -91,19 +95,49 @@ def test_lines_without_a_value_above_0_are_drawn_without_a_logarithm():
     assert axis.get_yscale() == "linear"
 
 
+def test_labels_stand_beside_their_lines_or_once_below_where_all_panels_have_the_same():
+    lines = {"low": (np.arange(3), np.zeros(3)), "high": (np.arange(3), np.ones(3))}
+    (axis,) = draws(plots.lines({"one": lines}))
+    assert [(text.get_text(), text.get_color()) for text in axis.texts] == [
+        ("low", to_hex(axis.lines[0].get_color())),
+        ("high", to_hex(axis.lines[1].get_color())),
+    ]
+    figure = plots.lines({"one": lines, "two": lines}, ylabel=("loss", "error"))
+    assert [axis.get_ylabel() for axis in figure.axes] == ["loss", "error"]
+    assert not figure.axes[0].texts
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["low", "high"]
+
+
+def test_the_lines_of_the_other_panels_lie_behind_in_grey():
+    panels = {name: {name: (np.arange(3), np.full(3, value))} for value, name in enumerate("abc")}
+    axis = draws(plots.lines(panels, behind=True))[1]
+    assert [line.get_ydata()[0] for line in axis.lines] == [0, 1, 2, 1]
+    assert [line.get_color() == style.GREY for line in axis.lines] == [True, True, True, False]
+
+
+def test_an_x_that_falls_is_drawn_from_high_to_low():
+    x = np.array([100.0, 10.0, 1.0])
+    (axis,) = draws(plots.lines({"": {"a": (x, x), "b": (x, -x)}}, log="x"))
+    assert axis.get_xlim()[0] > axis.get_xlim()[1]
+
+
 def test_a_boundary_is_drawn_at_its_level():
     x1, x2 = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9))
-    axis = draws(plots.boundary(x1, x2, x1, level=0.5, points=np.array([[0.0, 1.0]]), labels=[1]))[0]
+    shown = {"name": "height", "points": np.array([[0.0, 1.0]]), "labels": [1], "class_names": ("no", "yes")}
+    figure = plots.boundary(x1, x2, x1, level=0.5, **shown)
+    axis, bar = draws(figure)
     (line,) = [one for one in axis.collections if list(getattr(one, "levels", [])) == [0.5]]
     np.testing.assert_allclose(line.get_paths()[0].vertices[:, 0], 0.5)
     np.testing.assert_array_equal(axis.collections[-1].get_offsets(), [[0, 1]])
+    assert bar.get_ylabel() == "height"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["height = 0.5", "no", "yes"]
 
 
 def test_spread_shows_each_value_and_the_median():
     columns = {"a": np.array([1.0, 2.0, 9.0]), "b": np.array([4.0, 5.0, 6.0])}
     (axis,) = draws(plots.spread({"errors": columns}, ylabel="error", marks={"other": {"errors": [3.0, None]}}))
     assert [line.get_ydata().tolist() for line in axis.lines[1:4:2]] == [[2, 2], [5, 5]]
-    assert axis.get_legend_handles_labels()[1] == ["median", "other"]
+    assert axis.get_legend_handles_labels()[1] == ["one net", "median", "other"]
 
 
 def test_confusion_writes_the_counts_and_colours_the_errors():

@@ -154,8 +154,8 @@ def diverge(monkeypatch):
             loss_fn = make_loss(config, model)
 
             def diverging(params, state, batch, key):
-                losses, state = loss_fn(params, state, batch, key)
-                return jnp.where((params["Conv_0"]["kernel"] == initial).all(), jnp.nan, losses), state
+                losses, state, others = loss_fn(params, state, batch, key)
+                return jnp.where((params["Conv_0"]["kernel"] == initial).all(), jnp.nan, losses), state, others
 
             return diverging
 
@@ -175,7 +175,7 @@ def test_goes_on_without_the_net_that_diverged_and_each_is_as_if_alone(tmp_path,
     jax.tree.map(lambda end, begin: np.testing.assert_array_equal(end[1], begin[1]), nets.params, initial)
     rows = run.read_log()
     assert [(row["step"], row["seed"]) for row in rows] == [(step, seed) for step in (2, 4) for seed in (3, 4, 5)]
-    for name in ("train_loss", "validation_accuracy"):
+    for name in ("train_loss", "train_accuracy", "validation_accuracy"):
         assert all((row[name] is None) == (row["seed"] == 4) for row in rows)
 
     run = Run(tmp_path / "last")
@@ -204,9 +204,10 @@ def test_the_loss_is_what_the_settings_say():
 
     log_probs = np.asarray(jax.nn.log_softmax(apply(params, {}, batch.inputs, None)[0]))
     expected = -log_probs[np.arange(4), np.arange(4)]
-    plain, seen = values()
+    plain, seen, others = values()
     np.testing.assert_allclose(plain, expected, rtol=1e-5)
     np.testing.assert_array_equal(seen, batch.inputs)
+    np.testing.assert_array_equal(others["accuracy"], log_probs.argmax(axis=1) == np.arange(4))
     np.testing.assert_allclose(values(l2=0.5)[0], expected + 0.5 * 4, rtol=1e-5)
     smooth = 0.8 * expected - 0.2 * log_probs.mean(axis=1)
     np.testing.assert_allclose(values(label_smoothing=0.2)[0], smooth, rtol=1e-5)
@@ -219,5 +220,5 @@ def test_the_loss_uses_no_key_twice():
     params, state = jax.tree.map(lambda leaf: leaf[0], (nets.params, nets.state))
     batch = Batch(jnp.asarray(random_digits(4).inputs), jnp.arange(4))
     with jax.debug_key_reuse(True):
-        losses, _ = jax.jit(mnist_cnn.make_loss(config, model))(params, state, batch, jax.random.key(1))
+        losses, *_ = jax.jit(mnist_cnn.make_loss(config, model))(params, state, batch, jax.random.key(1))
     assert jnp.isfinite(losses).all()
