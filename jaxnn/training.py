@@ -182,6 +182,32 @@ def train_steps(
     return lax.scan(take_step, train_state, (train_state.step + jnp.arange(num_steps), indices))
 
 
+def snapshots(
+    train_state: TrainState,
+    data: Batch,
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    batch_size: int,
+    steps: Int[np.ndarray, " snapshots"],
+) -> TrainState:
+    """The states [snapshots, ...] in which `train_steps` leaves a net after each of so many `steps`: jit it.
+
+    All in one loop, whatever lies between two of them; no number of steps is less than the one before.
+    """
+    if np.any(np.diff(steps, prepend=0) < 0):
+        raise ValueError(f"snapshots: steps must be 0 or more, and none less than the one before, not {steps}")
+
+    def take_step(_, train_state):
+        return train_steps(train_state, data, loss_fn, optimizer, batch_size=batch_size, num_steps=1)[0]
+
+    def go_on(train_state, num_steps):
+        train_state = lax.fori_loop(0, num_steps, take_step, train_state)
+        return train_state, train_state
+
+    return lax.scan(go_on, train_state, np.diff(steps, prepend=0))[1]
+
+
 def map_nets(fn: Callable, nets: PyTree, *shared: PyTree) -> PyTree:
     """`fn(net, *shared)` for each of the nets [n, ...]: the results [n, ...].
 
