@@ -30,12 +30,7 @@ from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
 from jaxnn.types import Batch
 
-OPTIMIZERS = {
-    "descent": optax.sgd(0.02),
-    "momentum": optax.sgd(0.02, momentum=0.9),
-    "AdaGrad": optax.adagrad(0.5),
-    "Adam": optax.adam(0.15),
-}
+TEX = "$x_1^2 + x_2^2$", "$x_1^2 - x_2^2$", r"$\cos 1.2x_1\,\cos 1.2x_2$"  # of deck.FUNCTIONS
 DEEP_NETS = {"logistic, Glorot": (jax.nn.sigmoid, glorot_normal()), "ReLU, He": (jax.nn.relu, he_normal())}
 
 
@@ -48,10 +43,10 @@ class Config:
     seed: Seed = 0  # of the points and the nets
 
 
-def watch(config: Config, model, loss, optimizer, data, **options):
+def watch(config: Config, model, loss, optimizer, data, **sizes):
     """A net at each of these steps of its training."""
     net = training.init_train_state(jax.random.key(config.seed), model, optimizer, data.inputs[:1])
-    options |= {"loss_fn": training.make_loss(model, loss), "optimizer": optimizer}
+    options = {"loss_fn": training.make_loss(model, loss), "optimizer": optimizer, **sizes}
     return jax.jit(functools.partial(training.snapshots, **options))(net, data)
 
 
@@ -66,11 +61,12 @@ def bowl(run: Run) -> dict:
     def f(x):
         return 4 * x[0] ** 2 + x[1] ** 2
 
-    def descend(optimizer):
-        return descent.minimize(f, jnp.full(2, 3.0), optimizer=optimizer, tol=0.0, max_steps=80).path
-
-    paths = {name: descend(optimizer) for name, optimizer in OPTIMIZERS.items()}
-    heights = {name: jax.vmap(f)(path) for name, path in paths.items()}
+    optimizers = {"descent": optax.sgd(0.02), "momentum": optax.sgd(0.02, momentum=0.9)}
+    optimizers |= {"AdaGrad": optax.adagrad(0.5), "Adam": optax.adam(0.15)}
+    settings = {"tol": 0.0, "max_steps": 80}
+    ends = {name: descent.minimize(f, jnp.full(2, 3.0), optimizer=o, **settings) for name, o in optimizers.items()}
+    paths = {name: np.asarray(end.path) for name, end in ends.items()}
+    heights = {name: f(path.T) for name, path in paths.items()}
     grid = plots.over_grid(f, (-4, 4), (-4, 4))
     run.save_animation("bowl", films.descents(*grid, paths, heights, formula="$4x_1^2 + x_2^2$"))
     return {f"bowl_{name.lower()}": height[-1] for name, height in heights.items()}
@@ -88,35 +84,28 @@ def functions(config: Config, run: Run) -> dict:
     """Nets with 3, 6 and 12 logistic neurons learn the deck's three functions, from 200 points each."""
     x1, x2, _ = plots.over_grid(jnp.sum, (-2, 2), (-2, 2), resolution=41)
     inputs = jax.random.uniform(jax.random.key(config.seed), (200, 2), minval=-2, maxval=2)
-    options = {"batch_size": 200, "steps": 2 * np.arange(config.num_frames) ** 2}  # faster and faster
-    values, fits = {}, {3: {}, 6: {}, 12: {}}
-    for name, size in itertools.product(deck.FUNCTIONS, fits):
-        f, model = formula.parse(name, ["x1", "x2"]), models.mlp([size], 1, activation=jax.nn.sigmoid)
+    values, fits, steps = {}, {3: {}, 6: {}, 12: {}}, 2 * np.arange(config.num_frames) ** 2  # faster and faster
+    for (text, name), size in itertools.product(zip(deck.FUNCTIONS, TEX, strict=True), fits):
+        f, model = formula.parse(text, ["x1", "x2"]), models.mlp([size], 1, activation=jax.nn.sigmoid)
         data, optimizer = Batch(inputs, f(*inputs.T)[:, None]), optax.flatten(optax.adam(0.03))
-        nets = watch(config, model, losses.squared_error, optimizer, data, **options)
-        values[name], fits[size][name] = f(x1, x2), outputs_of(model, nets, np.dstack([x1, x2]))[..., 0]
-    run.save_animation("functions", films.growing_fits(values, fits, options["steps"]))
-    errors = {
-        size: [jnp.mean((fit[-1] - values[name]) ** 2) for name, fit in row.items()] for size, row in fits.items()
-    }
-    return {f"functions_largest_error_{size}": max(found) for size, found in errors.items()}
+        nets = watch(config, model, losses.squared_error, optimizer, data, batch_size=200, steps=steps)
+        values[name], fits[size][name] = f(x1, x2), outputs_of(model, nets, jnp.dstack([x1, x2]))[..., 0]
+    run.save_animation("functions", films.growing_fits(values, fits, steps))
+    errors = {size: [(fits[size][name][-1] - values[name]) ** 2 for name in values] for size in fits}
+    return {f"functions_error_{size}": np.mean(squares) for size, squares in errors.items()}
 
 
 def spirals(config: Config, run: Run) -> dict:
-    """A net 2-32-32-1 learns to tell two spirals apart."""
+    """A net 2-32-32-2 learns to tell two spirals apart."""
     angles = np.linspace(0.5, 3, 97) * np.pi
     arm = np.stack([angles * np.cos(angles), angles * np.sin(angles)], axis=1) / 3
-    data = Batch(jnp.array([*arm, *-arm]), jnp.repeat(jnp.array([[0.0], [1.0]]), len(arm), axis=0))
-    model, steps = models.mlp([32, 32], 1, activation=jnp.tanh), np.arange(config.num_frames) ** 2
-
-    def loss(logits, targets):
-        return losses.sigmoid_cross_entropy(logits, targets)[:, 0]
-
-    nets = watch(config, model, loss, optax.flatten(optax.adam(0.003)), data, batch_size=194, steps=steps)
-    right = (outputs_of(model, nets, data.inputs) > 0) == (data.targets > 0)
-    x1, x2 = np.meshgrid(*[np.linspace(-3.6, 3.6, 121)] * 2)
-    probs = jax.nn.sigmoid(outputs_of(model, nets, np.dstack([x1, x2])))[..., 0]
-    accuracies = right.mean(axis=(1, 2))
+    data = Batch(jnp.array([*arm, *-arm]), jnp.repeat(jnp.arange(2), 97))
+    model, steps = models.mlp([32, 32], 2, activation=jnp.tanh), np.arange(config.num_frames) ** 2
+    optimizer, loss = optax.flatten(optax.adam(0.003)), losses.softmax_cross_entropy
+    nets = watch(config, model, loss, optimizer, data, batch_size=194, steps=steps)
+    accuracies = metrics.accuracies(outputs_of(model, nets, data.inputs), data.targets)
+    x1, x2 = jnp.meshgrid(*[jnp.linspace(-3.6, 3.6, 121)] * 2)
+    probs = jax.nn.softmax(outputs_of(model, nets, jnp.dstack([x1, x2])))[..., 1]
     run.save_animation("spirals", films.growing_boundary(x1, x2, probs, *data, accuracies, steps))
     return {"spirals_accuracy": accuracies[-1]}
 
@@ -124,8 +113,8 @@ def spirals(config: Config, run: Run) -> dict:
 def kernels(config: Config, data, digit, run: Run) -> dict:
     """The first kernels of a CNN, and what they make of a digit, while it learns to read."""
     model, steps = cnn.from_flax(cnn.CNN()), 4 * np.arange(config.num_frames)
-    options = {"batch_size": 50, "steps": steps}
-    nets = watch(config, model, losses.softmax_cross_entropy, optax.adam(0.005), data.train, **options)
+    optimizer, loss = optax.adam(0.005), losses.softmax_cross_entropy
+    nets = watch(config, model, loss, optimizer, data.train, batch_size=50, steps=steps)
     found = nets.params["Conv_0"]["kernel"]
     maps = jax.lax.map(lambda kernel: ops.conv2d(digit, kernel, padding="VALID")[0], found)
     accuracies = metrics.accuracies(outputs_of(model, nets, data.validation.inputs), data.validation.targets)
@@ -133,27 +122,25 @@ def kernels(config: Config, data, digit, run: Run) -> dict:
     return {"kernels_accuracy": accuracies[-1]}
 
 
+def loss_of(loss_fn, data, params):
+    """The mean loss of a net without a state."""
+    return loss_fn(params, {"first": {}, "hidden": {}}, data, None)[0].mean()
+
+
 def gradients(config: Config, data, run: Run) -> dict:
-    """Two nets of 20 hidden layers: logistic units that begin as Glorot has it, ReLU as He has it."""
-    steps, norms, accuracies = 5 * np.arange(config.num_frames), {}, {}
+    """Norms of the hidden layers' gradients, of logistic units that begin as Glorot has it, and of ReLU and He."""
+    steps, loss, norms, accuracies = 5 * np.arange(config.num_frames), losses.softmax_cross_entropy, {}, {}
     for name, (activation, init) in DEEP_NETS.items():
-        model = models.deep_mlp(20, 40, 10, activation=activation, weight_init=init)
-        model = models.preprocess(layers.flatten_pixels, model)
-        training_options = losses.softmax_cross_entropy, optax.sgd(0.01, momentum=0.9)
-        nets = watch(config, model, *training_options, data.train, batch_size=50, steps=steps)
-        loss_fn = training.make_loss(model, losses.softmax_cross_entropy)
-        norms[name] = jax.lax.map(functools.partial(gradient_norms, loss_fn, data.validation), nets)
-        logits = outputs_of(model, nets, data.validation.inputs)
-        accuracies[name] = metrics.accuracies(logits, data.validation.targets)
+        deep = models.deep_mlp(20, 40, 10, activation=activation, weight_init=init)
+        model = models.preprocess(layers.flatten_pixels, deep)
+        nets = watch(config, model, loss, optax.sgd(0.01, momentum=0.9), data.train, batch_size=50, steps=steps)
+        mean_loss = functools.partial(loss_of, training.make_loss(model, loss), data.validation)
+        found = jax.lax.map(jax.grad(mean_loss), nets.params)
+        parts = [jnp.linalg.norm(found[part]["weight"], axis=(-2, -1)) for part in ("first", "hidden")]
+        norms[name] = jnp.column_stack(parts)
+        accuracies[name] = metrics.accuracies(outputs_of(model, nets, data.validation.inputs), data.validation.targets)
     run.save_animation("gradients", films.layer_gradients(norms, accuracies, steps))
-    return {f"gradients_{name.split(',')[0].lower()}_accuracy": found[-1] for name, found in accuracies.items()}
-
-
-def gradient_norms(loss_fn, data, net):
-    """The norm of the weights' gradient in each hidden layer of a `deep_mlp`."""
-    gradient = jax.grad(lambda params: loss_fn(params, net.state, data, None)[0].mean())(net.params)
-    first, others = (jnp.linalg.norm(gradient[part]["weight"], axis=(-2, -1)) for part in ("first", "hidden"))
-    return jnp.append(first, others)
+    return {f"gradients_accuracy_{name.split(',')[0].lower()}": found[-1] for name, found in accuracies.items()}
 
 
 def main(config: Config, run: Run) -> dict:

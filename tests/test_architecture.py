@@ -28,6 +28,7 @@ ALLOWED = {  # room: the rooms that it may import
     "linear_models": {"data", "descent", "layers", "losses", "types"},
     "training": {"types", "data", "losses", "models"},
     "lab.files": set(),
+    "lab.gif": set(),
     "lab.sources": set(),
     "lab.splits": {"data", "types"},
     "lab.image_folders": {"types", "lab.config", "lab.console", "lab.images", "lab.splits", "lab.tables"},
@@ -40,11 +41,12 @@ ALLOWED = {  # room: the rooms that it may import
     "lab.environment": {"lab.files"},
     "lab.checkpoint": {"lab.files"},
     "lab.chunks": {"lab.console"},
-    "lab.run": {"lab.checkpoint", "lab.chunks", "lab.config", "lab.console", "lab.environment", "lab.files"},
+    "lab.run": {"lab.checkpoint", "lab.chunks", "lab.config", "lab.console", "lab.environment", "lab.files", "lab.gif"},
     "lab.start": {"lab.chunks", "lab.config", "lab.console", "lab.environment", "lab.files", "lab.run", "lab.style"},
     "lab.style": set(),
     "lab.plots": {"lab.style"},
     "lab.diagrams": {"lab.plots", "lab.style"},
+    "lab.films": {"lab.plots", "lab.style"},
 }
 EXPERIMENTS = sorted((ROOT / "experiments").glob("[!_]*.py"))
 

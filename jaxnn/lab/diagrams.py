@@ -1,7 +1,7 @@
 """Pictures that one experiment draws each, as functions that return a matplotlib Figure."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -202,19 +202,3 @@ def race(steps, curves: Mapping[str, Values], *, target: float) -> Figure:
     lines[f"target {target:g}"] = steps, np.full(len(steps), target)
     title = f"each at its best learning rate, {len(next(iter(curves.values())))} nets"
     return plots.lines({title: lines}, xlabel="step", ylabel="loss on validation images", log="y", all_runs=True)
-
-
-def fit_frames(x1, x2, names: Sequence[str], frames: Values, points: Values) -> Iterator[Figure]:
-    """What one net for each function computes as it learns, frame by frame, with its points; each on one scale.
-
-    frames [functions, frames, rows, columns], points [functions, number, 3].
-    """
-    num_frames = frames.shape[1]
-    for frame in range(num_frames):
-        panels = []
-        for name, values, spots in zip(names, frames, points, strict=True):
-            shown = np.append(values, spots[:, 2])
-            title = f"{name}, frame {frame + 1} of {num_frames}"
-            limits = shown.min(), shown.max()
-            panels.append(plots.Surface(title, x1, x2, values[frame], points=spots, limits=limits))
-        yield plots.surfaces(panels)

@@ -101,7 +101,7 @@ def sliding_kernel(image, kernel, result) -> Iterator[Figure]:
         order = np.arange(height * width).reshape(height, width)
         made.set_data(np.ma.masked_where(order > index, result))
 
-    titles = [f"The nine products add up to {value:.1f}" for value in result.ravel()]
+    titles = [f"The {kernel.size} products add up to {value:.1f}" for value in result.ravel()]
     titles[-1] = "Red where ink begins on the way to the right, blue where it ends"
     return _play(figure, titles, draw)
 
@@ -225,7 +225,7 @@ def layer_gradients(norms: Mapping[str, Values], accuracies: Mapping[str, Values
             vanished = values[frame] < values[frame, -1] / 1000
             for bar, value, gone in zip(bars, values[frame], vanished, strict=True):
                 bar.set(height=value - low, color=style.RED if gone else style.BLUE)
-            text.set_text(f"vanished in {vanished.sum()} layers" if vanished.any() else "")
+            text.set_text(f"vanished in {vanished.sum()} of {len(bars)} layers" if vanished.any() else "")
             axis.set_title(f"{name}: reads {accuracies[name][frame]:.0%}")
 
-    return _play(figure, [f"Step {step}" for step in steps], draw)
+    return _play(figure, [f"Step {step:,}" for step in steps], draw)
