@@ -29,15 +29,24 @@ def _play(figure: Figure, titles: Sequence[str], draw: Callable[[int], None]) ->
         yield figure
 
 
+def _frame(axis):
+    """All four sides, and no numbers."""
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(True)
+
+
 def descents(
-    x1, x2, values, paths: Mapping[str, Values], heights: Mapping[str, Values], *, formula: str
+    x1, x2, values, paths: Mapping[str, Values], heights: Mapping[str, Values], *, formula: str, closing: str
 ) -> Iterator[Figure]:
-    """Paths [steps, 2] of several optimizers over the contours of a function, beside them its values [steps] there."""
+    """Paths [steps, 2] of several optimizers over the contours of a function, beside them its values [steps] there.
+
+    closing: the title of the last frame.
+    """
     figure, (left, right) = style.make_panels(2, height=3.6, width=WIDTH)
     levels = np.max(values) * np.linspace(0, 1, 12) ** 2  # of a bowl, as far from each other everywhere
     left.contourf(x1, x2, values, levels, cmap="Greys", alpha=0.5)
     lowest = np.array(list(heights))[np.argmin(list(heights.values()), axis=0)]
-    titles = [f"Step {step}: {name} is lowest" if step else "Four optimizers" for step, name in enumerate(lowest)]
+    titles = [f"Step {step}: {name.splitlines()[0]} is lowest" for step, name in enumerate(lowest[:-1])] + [closing]
     num_steps, moving = len(titles), []
     colours = dict(zip(paths, COLOURS, strict=False))
     for (name, path), height in zip(paths.items(), heights.values(), strict=True):
@@ -52,8 +61,8 @@ def descents(
     right.set(xlabel="step", title="how far above the minimum", yscale="log", xlim=(0, num_steps - 1))
     right.set_ylim(low / 2, 2 * high)
     right.grid(alpha=0.3)
-    ends = [(name, num_steps - 1, height[-1], colours[name]) for name, height in heights.items()]
-    style.label_lines(right, ends)
+    ends = [(name, num_steps - 1.0, float(height[-1]), colours[name]) for name, height in heights.items()]
+    style.label_lines(right, ends, gap=0.13)
 
     def draw(frame):
         for trail, dot, curve, path, height in moving:
@@ -75,7 +84,7 @@ def sliding_kernel(image, kernel, result) -> Iterator[Figure]:
     grey, signed = {"cmap": "gray_r", "vmin": 0, "vmax": np.max(image)}, {"cmap": "RdBu_r"}
     axes["image"].imshow(image, **grey)
     covered = axes["covered"].imshow(image[:size, :size], **grey)
-    axes["kernel"].imshow(kernel, **signed, vmin=-np.abs(kernel).max(), vmax=np.abs(kernel).max(), alpha=0.6)
+    axes["kernel"].imshow(kernel, **signed, vmin=-2 * np.abs(kernel).max(), vmax=2 * np.abs(kernel).max())
     made = axes["result"].imshow(result, **signed, vmin=-limit, vmax=limit)
     axes["result"].set_facecolor("gainsboro")  # what is still to come
     frames = [Rectangle((0, 0), side, side, fill=False, linewidth=3, edgecolor=style.ORANGE) for side in (size, 1)]
@@ -88,7 +97,8 @@ def sliding_kernel(image, kernel, result) -> Iterator[Figure]:
         axes["kernel"].text(column, row, f"{value:g}", ha="center", va="center")
     named = {"image": "the image", "covered": "covered", "kernel": "times the kernel", "result": "the sums"}
     for name, title in named.items():
-        axes[name].set(title=title, xticks=[], yticks=[])
+        _frame(axes[name])
+        axes[name].set_title(title)
 
     def draw(index):
         row, column = divmod(index, width)
@@ -115,7 +125,7 @@ def growing_fits(
     nets: by its number of neurons and by the formula, values [frames, rows, columns].
     """
     num_columns = 1 + len(nets)
-    figure, axes = style.make_panels(len(functions) * num_columns, height=1.75, num_columns=num_columns, width=WIDTH)
+    figure, axes = style.make_panels(len(functions) * num_columns, height=1.7, num_columns=num_columns, width=6.0)
     axes, moving = axes.reshape(-1, num_columns), []
     for row, (name, values) in zip(axes, functions.items(), strict=True):
         norm = BoundaryNorm(np.linspace(np.min(values), np.max(values), 12), 256, extend="both")
@@ -127,14 +137,14 @@ def growing_fits(
     for axis, title in zip(axes[0], ["the function", *(f"{size} neurons" for size in nets)], strict=True):
         axis.set_title(title)
     for axis in axes.ravel():
-        axis.set(xticks=[], yticks=[])
+        _frame(axis)
 
     def draw(frame):
         for axis, image, fits, errors in moving:
             image.set_data(fits[frame])
-            axis.set_xlabel(f"error {errors[frame]:.1g}")
+            axis.set_xlabel(f"error {errors[frame]:.2g}")
 
-    return _play(figure, [f"Three functions, nine nets: update {step:,}" for step in steps], draw)
+    return _play(figure, [f"Nine nets learn three functions: update {step:,}" for step in steps], draw)
 
 
 def growing_boundary(x1, x2, probs, points, labels, accuracies, steps: Values) -> Iterator[Figure]:
@@ -142,7 +152,7 @@ def growing_boundary(x1, x2, probs, points, labels, accuracies, steps: Values) -
 
     points [number, 2] are what it learns from, in the colours of their labels, 0 or 1; accuracies [frames].
     """
-    figure = Figure(figsize=(5.6, 5.2), layout="constrained")
+    figure = Figure(figsize=(5.6, 4.9), layout="constrained")
     axis = figure.subplots()
     norm, extent = BoundaryNorm(np.linspace(0, 1, 11), 256), (np.min(x1), np.max(x1), np.min(x2), np.max(x2))
     options = {"interpolation": "bilinear", "interpolation_stage": "data", "origin": "lower", "extent": extent}
@@ -169,7 +179,7 @@ def learning_kernels(kernels, image, maps, accuracies, steps: Values) -> Iterato
 
     Red is positive, blue negative; accuracies [frames] are those of the whole net.
     """
-    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
     axes = figure.subplots(1, 3, width_ratios=[1, 3, 3])
     axes[0].imshow(image, cmap="gray_r")
     tiles = [_tile(pictures, num_columns=6) for pictures in (kernels, maps)]
@@ -179,7 +189,7 @@ def learning_kernels(kernels, image, maps, accuracies, steps: Values) -> Iterato
         norm = BoundaryNorm(np.linspace(-limit, limit, 16), 256, extend="both")  # few colours: a small file
         shown.append(axis.imshow(pictures[0], cmap="RdBu_r", norm=norm))
     for axis, title in zip(
-        axes, ["a digit", f"{kernels.shape[-1]} kernels", "what each makes of the digit"], strict=True
+        axes, ["a digit", f"{kernels.shape[-1]} kernels, red is positive", "what each makes of the digit"], strict=True
     ):
         axis.set(title=title)
         axis.axis("off")
@@ -215,7 +225,12 @@ def layer_gradients(norms: Mapping[str, Values], accuracies: Mapping[str, Values
     for axis, (name, values) in zip(axes, norms.items(), strict=True):
         bars = axis.bar(np.arange(1, values.shape[1] + 1), 1, bottom=low, width=0.8)
         text = axis.text(0.04, 0.96, "", transform=axis.transAxes, color=style.RED, va="top")
-        axis.set(xlabel="hidden layer, from the image to the output", yscale="log", ylim=(low, high))
+        axis.set(
+            xlabel="hidden layer, from the image to the output",
+            yscale="log",
+            ylim=(low, high),
+            xlim=(0.3, values.shape[1] + 0.7),
+        )
         axis.grid(alpha=0.3, axis="y")
         moving.append((axis, name, bars, text, np.asarray(values)))
     axes[0].set_ylabel("norm of the gradient")
@@ -228,4 +243,4 @@ def layer_gradients(norms: Mapping[str, Values], accuracies: Mapping[str, Values
             text.set_text(f"vanished in {vanished.sum()} of {len(bars)} layers" if vanished.any() else "")
             axis.set_title(f"{name}: reads {accuracies[name][frame]:.0%}")
 
-    return _play(figure, [f"Step {step:,}" for step in steps], draw)
+    return _play(figure, [f"Step {step:,}: what each hidden layer has to learn from" for step in steps], draw)

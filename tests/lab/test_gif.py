@@ -20,7 +20,7 @@ def counting(number):
 def noise(number, size):
     for frame in range(number):
         figure = Figure(figsize=(size, size))
-        figure.figimage(np.random.default_rng(frame).uniform(size=(100 * size, 100 * size, 3)))
+        figure.figimage(np.random.default_rng(frame).uniform(size=(100 * size, 100 * size)), cmap="gray")
         yield figure
 
 
@@ -33,6 +33,7 @@ def test_a_film_shows_each_frame_and_rests_at_its_end():
             pictures.append(np.asarray(film.convert("RGB"), int))
             seconds.append(film.info["duration"] / 1000)
     assert seconds == [1, 0.2, 0.2, 4]
+    assert (pictures[2][0, 0] == 255).all()
     for frame, figure in enumerate(counting(4)):
         drawn = io.BytesIO()
         figure.savefig(drawn, dpi=100)
