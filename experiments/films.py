@@ -1,8 +1,7 @@
 """Six films: what a picture can only say, shown as it happens.
 
-Four optimizers go down the bowl (deck, page 12); a kernel slides over a digit (page 19); nets learn three functions
-(page 17); a boundary that need not be straight (page 8) grows round two spirals; the kernels of a CNN learn (page 19);
-and gradients vanish on their way through a deep net, or do not (page 20).
+Optimizers go down the bowl (deck, page 12); a kernel slides over a digit (page 19); nets learn three functions (page
+17) and two spirals (page 8: no straight boundary); kernels of a CNN learn (page 19); gradients vanish or not (page 20).
 
 Run:    make experiment NAME=films
 
@@ -11,26 +10,20 @@ Expect: TODO
 Time:   2 min
 """
 
-import functools
-from typing import Annotated
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.nn.initializers import glorot_normal, he_normal
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from jaxnn import cnn, deck, descent, layers, losses, metrics, models, ops, training
 from jaxnn.lab import datasets, films, formula, plots
-from jaxnn.lab.config import DataDir, Seed
+from jaxnn.lab.config import Count, DataDir, Seed
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
 from jaxnn.types import Batch
 
-DIGIT = 2  # of the validation images
-TEX = "$x_1^2 + x_2^2$", "$x_1^2 - x_2^2$", r"$\cos 1.2x_1\,\cos 1.2x_2$"  # of deck.FUNCTIONS
 DEEP_NETS = {"logistic, Glorot": (jax.nn.sigmoid, glorot_normal()), "ReLU, He": (jax.nn.relu, he_normal())}
 
 
@@ -38,21 +31,16 @@ DEEP_NETS = {"logistic, Glorot": (jax.nn.sigmoid, glorot_normal()), "ReLU, He": 
 class Config:
     """How long the nets learn."""
 
-    num_frames: Annotated[int, Field(ge=2, le=200)] = 60  # of each net's film: the more, the longer it learns
+    num_frames: Count = 60  # of each net's film: the more, the longer it learns
     data_dir: DataDir = None  # data folder; None is $JAXNN_DATA_DIR, else ~/.cache/jaxnn
     seed: Seed = 1  # of the points and the nets
 
 
-def make_watch(config: Config, model, loss, optimizer, **sizes):
-    """A function of the training data: the net at each of some steps of its training."""
+def watch(config: Config, model, loss, optimizer, data, **sizes):
+    """A net at each of some steps of its training."""
+    net = training.init_train_state(jax.random.key(config.seed), model, optimizer, data.inputs[:1])
     loss_fn = training.make_loss(model, loss)
-
-    @jax.jit
-    def watch(data):
-        net = training.init_train_state(jax.random.key(config.seed), model, optimizer, data.inputs[:1])
-        return training.snapshots(net, data, loss_fn, optimizer, **sizes)
-
-    return watch
+    return jax.jit(lambda *start: training.snapshots(*start, loss_fn, optimizer, **sizes))(net, data)
 
 
 def outputs_of(model, nets, inputs):
@@ -62,18 +50,12 @@ def outputs_of(model, nets, inputs):
 
 def bowl(run: Run):
     """Four optimizers on the deck's bowl, from its start."""
-    f = formula.parse("4*x1**2 + x2**2", ["x1", "x2"])
-    optimizers = {"descent": (optax.sgd, 0.02), "momentum": (training.OPTIMIZERS["momentum"], 0.02)}
-    optimizers |= {"AdaGrad": (optax.adagrad, 0.5), "Adam": (optax.adam, 0.15)}
-    paths, options = {}, {"tol": 0.0, "max_steps": 80}
-    for name, (optimizer, rate) in optimizers.items():
-        end = descent.minimize(lambda x: f(*x), jnp.full(2, 3.0), optimizer=optimizer(rate), **options)
-        paths[f"{name}\n$\\eta = {rate}$"] = end.path
-    heights = {name: f(*path.T) for name, path in paths.items()}
-    grid = plots.over_grid(lambda x: f(*x), (-4, 4), (-4, 4))
-    closing = "Momentum swings; AdaGrad and Adam go straight; descent turns, and crawls"
-    figures = films.descents(*grid, paths, heights, formula="$4x_1^2 + x_2^2$", closing=closing)
-    run.save_animation("bowl", figures)
+    f, x0, paths = formula.parse("4*x1**2 + x2**2", ["x1", "x2"]), jnp.full(2, 3.0), {}
+    for name, rate in {"sgd": 0.02, "momentum": 0.02, "adagrad": 0.5, "adam": 0.15}.items():
+        optimizer, label = training.OPTIMIZERS[name](rate), f"{name.replace('sgd', 'descent')}\n$\\eta = {rate}$"
+        paths[label] = descent.minimize(lambda x: f(*x), x0, optimizer=optimizer, tol=0.0, max_steps=80).path
+    closing = "Momentum swings; adagrad and adam go straight; descent turns, and crawls"
+    run.save_animation("bowl", films.descents(lambda x: f(*x), paths, formula="$4x_1^2 + x_2^2$", closing=closing))
 
 
 def convolution(digit, run: Run):
@@ -87,18 +69,19 @@ def functions(config: Config, run: Run) -> dict:
     """Nets with 3, 6 and 12 logistic neurons learn the deck's three functions, from 200 points each."""
     x1, x2, _ = plots.over_grid(jnp.sum, (-2, 2), (-2, 2), resolution=41)
     inputs = jax.random.uniform(jax.random.key(config.seed), (200, 2), minval=-2, maxval=2)
-    parsed = {name: formula.parse(text, ["x1", "x2"]) for name, text in zip(TEX, deck.FUNCTIONS, strict=True)}
+    parsed = {name: formula.parse(text, ["x1", "x2"]) for name, text in zip(deck.TEX, deck.FUNCTIONS, strict=True)}
     values, fits = {name: f(x1, x2) for name, f in parsed.items()}, {3: {}, 6: {}, 12: {}}
-    sizes = {"batch_size": 200, "steps": 2 * np.arange(config.num_frames) ** 2}  # faster and faster
+    errors, options = {}, {"batch_size": 200, "steps": 2 * np.arange(config.num_frames) ** 2}  # faster and faster
     for size, found in fits.items():
         model, optimizer = models.mlp([size], 1, activation=jax.nn.sigmoid), optax.flatten(optax.adam(0.03))
-        watch = make_watch(config, model, losses.squared_error, optimizer, **sizes)
         for name, f in parsed.items():
-            nets = watch(Batch(inputs, f(*inputs.T)[:, None]))
+            nets = watch(
+                config, model, losses.squared_error, optimizer, Batch(inputs, f(*inputs.T)[:, None]), **options
+            )
             found[name] = outputs_of(model, nets, jnp.dstack([x1, x2]))[..., 0]
-    run.save_animation("functions", films.growing_fits(values, fits, sizes["steps"]))
-    errors = {size: [(found[name][-1] - values[name]) ** 2 for name in values] for size, found in fits.items()}
-    return {f"functions_error_{size}": np.mean(squares) for size, squares in errors.items()}
+        errors[f"functions_error_{size}"] = np.mean([(found[name][-1] - values[name]) ** 2 for name in values])
+    run.save_animation("functions", films.growing_fits(values, fits, options["steps"]))
+    return errors
 
 
 def spirals(config: Config, run: Run) -> dict:
@@ -108,7 +91,7 @@ def spirals(config: Config, run: Run) -> dict:
     data = Batch(jnp.array([*arm, *-arm]), jnp.repeat(jnp.arange(2), 97))
     model, optimizer = models.mlp([32, 32], 2, activation=jnp.tanh), optax.flatten(optax.adam(0.003))
     steps = np.arange(config.num_frames) ** 2 // 2
-    nets = make_watch(config, model, losses.softmax_cross_entropy, optimizer, batch_size=194, steps=steps)(data)
+    nets = watch(config, model, losses.softmax_cross_entropy, optimizer, data, batch_size=194, steps=steps)
     accuracies = metrics.accuracies(outputs_of(model, nets, data.inputs), data.targets)
     x1, x2 = jnp.meshgrid(*[jnp.linspace(-3.6, 3.6, 121)] * 2)
     probs = jax.nn.softmax(outputs_of(model, nets, jnp.dstack([x1, x2])))[..., 1]
@@ -116,7 +99,7 @@ def spirals(config: Config, run: Run) -> dict:
     return {"spirals_accuracy": accuracies[-1]}
 
 
-def kernels(config: Config, data, digit, run: Run) -> dict:
+def kernels(config: Config, data, run: Run) -> dict:
     """The first kernels of a CNN, and what they make of a digit, while it learns to read."""
     net, sizes = cnn.from_flax(cnn.CNN()), {"batch_size": 50, "steps": 8 * np.arange(config.num_frames)}
 
@@ -125,32 +108,33 @@ def kernels(config: Config, data, digit, run: Run) -> dict:
         params["Conv_0"]["kernel"] *= 0.01  # which batch normalisation undoes: one sees them grow out of nothing
         return params, state
 
-    model, loss = models.Model(init, net.apply), losses.softmax_cross_entropy
-    nets = make_watch(config, model, loss, optax.adam(0.005), **sizes)(data.train)
-    found = nets.params["Conv_0"]["kernel"]
+    model = models.Model(init, net.apply)
+    nets = watch(config, model, losses.softmax_cross_entropy, optax.adam(0.005), data.train, **sizes)
+    found, digit = nets.params["Conv_0"]["kernel"], jnp.asarray(data.validation.inputs[2:3]) / 255
     maps = jax.lax.map(lambda kernel: ops.conv2d(digit, kernel, padding="VALID")[0], found)
     accuracies = metrics.accuracies(outputs_of(model, nets, data.validation.inputs), data.validation.targets)
     run.save_animation("kernels", films.learning_kernels(found[..., 0, :], digit[0], maps, accuracies, sizes["steps"]))
     return {"kernels_accuracy": accuracies[-1]}
 
 
+def gradient_norms(model, data, net):
+    """Of the weights of each hidden layer of a `deep_mlp`."""
+    loss_fn = training.make_loss(model, losses.softmax_cross_entropy)
+    gradient = jax.grad(lambda params: loss_fn(params, net.state, data, None)[0].mean())(net.params)
+    first, others = (jnp.linalg.norm(gradient[part]["weight"], axis=(-2, -1)) for part in ("first", "hidden"))
+    return jnp.append(first, others)
+
+
 def gradients(config: Config, data, run: Run) -> dict:
-    """Norms of the hidden layers' gradients, of logistic units that begin as Glorot has it, and of ReLU and He."""
-    steps, loss, norms, accuracies = 10 * np.arange(config.num_frames), losses.softmax_cross_entropy, {}, {}
-    inputs, labels = data.validation
+    """What reaches each of 20 hidden layers, of logistic units that begin as Glorot has it, and of ReLU and He."""
+    sizes, norms, accuracies = {"batch_size": 50, "steps": 10 * np.arange(config.num_frames)}, {}, {}
     for name, (activation, weight_init) in DEEP_NETS.items():
         deep = models.deep_mlp(20, 40, 10, activation=activation, weight_init=weight_init)
         model, optimizer = models.preprocess(layers.flatten_pixels, deep), optax.sgd(0.01, momentum=0.9)
-        nets = make_watch(config, model, loss, optimizer, batch_size=50, steps=steps)(data.train)
-        mean_loss = functools.partial(
-            lambda apply, state, p: loss(apply(p, state, inputs)[0], labels).mean(), model.apply, nets.state
-        )
-        found = jax.lax.map(jax.grad(mean_loss), nets.params)
-        norms[name] = np.column_stack(
-            [jnp.linalg.norm(found[part]["weight"], axis=(-2, -1)) for part in ("first", "hidden")]
-        )
-        accuracies[name] = metrics.accuracies(outputs_of(model, nets, inputs), labels)
-    run.save_animation("gradients", films.layer_gradients(norms, accuracies, steps))
+        nets = watch(config, model, losses.softmax_cross_entropy, optimizer, data.train, **sizes)
+        norms[name] = jax.lax.map(lambda net, model=model: gradient_norms(model, data.validation, net), nets)
+        accuracies[name] = metrics.accuracies(outputs_of(model, nets, data.validation.inputs), data.validation.targets)
+    run.save_animation("gradients", films.layer_gradients(norms, accuracies, sizes["steps"]))
     return {f"gradients_accuracy_{name.split(',')[0].lower()}": found[-1] for name, found in accuracies.items()}
 
 
@@ -158,11 +142,9 @@ def main(config: Config, run: Run) -> dict:
     """One film after the other."""
     data = datasets.mnist(config.data_dir, num_train=10_000, num_validation=500)
     run.record(data_sha256=datasets.SHA256["mnist"])
-    digit = jnp.asarray(data.validation.inputs[DIGIT : DIGIT + 1], jnp.float32) / 255
     bowl(run)
-    convolution(digit, run)
-    summary = functions(config, run) | spirals(config, run)
-    return summary | kernels(config, data, digit, run) | gradients(config, data, run)
+    convolution(data.validation.inputs[2:3] / 255, run)
+    return functions(config, run) | spirals(config, run) | kernels(config, data, run) | gradients(config, data, run)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ PRINTED_SURFACE = [
 FUNCTIONS = ("x1**2 + x2**2", "x1**2 - x2**2", "cos(1.2*x1) * cos(1.2*x2)")
 """What the networks of page 17 fit, on [-2, 2]²."""
 
+TEX = ("$x_1^2 + x_2^2$", "$x_1^2 - x_2^2$", r"$\cos 1.2x_1 \, \cos 1.2x_2$")
+"""`FUNCTIONS` as pictures show them."""
+
 MENTAT_ERRORS = {
     FUNCTIONS[0]: {3: (0.246, 0.508), 6: (0.0030, 0.0004), 12: (0.0016, 0.0003)},
     FUNCTIONS[1]: {3: (0.697, 0.653), 6: (0.0016, 0.0004), 12: (0.0007, 0.0003)},

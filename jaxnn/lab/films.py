@@ -5,12 +5,13 @@ Axes and colours are the same in all frames of a film; its title says what is se
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import jax
 import numpy as np
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jaxnn.lab import style
+from jaxnn.lab import plots, style
 from jaxnn.lab.plots import Values
 
 WIDTH = 7.0  # inches, which are 700 pixels
@@ -35,13 +36,14 @@ def _frame(axis):
     axis.spines[:].set_visible(True)
 
 
-def descents(
-    x1, x2, values, paths: Mapping[str, Values], heights: Mapping[str, Values], *, formula: str, closing: str
-) -> Iterator[Figure]:
-    """Paths [steps, 2] of several optimizers over the contours of a function, beside them its values [steps] there.
+def descents(f: Callable, paths: Mapping[str, Values], *, formula: str, closing: str) -> Iterator[Figure]:
+    """Paths [steps, 2] over the contours of a function whose minimum is 0 at 0, and beside them its values there.
 
-    closing: the title of the last frame.
+    f: makes one number of a vector [2].
+    formula: how it is called; closing: the title of the last frame.
     """
+    x1, x2, values = plots.over_grid(f, (-4, 4), (-4, 4))
+    heights = {name: np.asarray(jax.vmap(f)(path)) for name, path in paths.items()}
     figure, (left, right) = style.make_panels(2, height=3.6, width=WIDTH)
     levels = np.max(values) * np.linspace(0, 1, 12) ** 2  # of a bowl, as far from each other everywhere
     left.contourf(x1, x2, values, levels, cmap="Greys", alpha=0.5)

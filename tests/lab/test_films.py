@@ -23,13 +23,12 @@ def watch(figures, see):
 
 def test_descents_grow_step_by_step():
     paths = {"a": np.array([[2.0, 2.0], [1.0, 1.0], [0.0, 0.5]]), "b": np.array([[2.0, 2.0], [1.5, 1.0], [0.0, 0.0]])}
-    heights = {name: (path**2).sum(axis=1) + 0.1 for name, path in paths.items()}
-    figures = films.descents(X1, X2, X1**2 + X2**2, paths, heights, formula="f", closing="The end")
+    figures = films.descents(lambda x: x[0] ** 2 + x[1] ** 2 + 0.25, paths, formula="f", closing="The end")
     titles, seen = watch(figures, lambda axes: [line.get_xydata().tolist() for axis in axes for line in axis.lines])
     assert titles == ["Step 0: a is lowest", "Step 1: a is lowest", "The end"]
     assert seen[1][0] == [[2, 2], [1, 1]]  # the trail of a
     assert seen[1][1] == [[1, 1]]  # where it is
-    assert seen[2][-1] == [[0, 8.1], [1, 3.35], [2, 0.1]]  # how high b is
+    assert seen[2][-1] == [[0, 8.25], [1, 3.5], [2, 0.25]]  # how high b is
 
 
 def test_a_kernel_makes_one_pixel_after_the_other():
