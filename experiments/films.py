@@ -5,9 +5,10 @@ Optimizers go down the bowl (deck, page 12); a kernel slides over a digit (page 
 
 Run:    make experiment NAME=films
 
-Expect: TODO
+Expect: six GIFs of less than 1 MB each, 3 MB together; nets of 3, 6 and 12 neurons come to mean squared errors of 0.04,
+        0.002 and 0.0002, the net on the spirals to 100 %, of 20 layers the logistic to 10 % and ReLU to 81 %
 
-Time:   2 min
+Time:   1 min 30 s
 """
 
 import jax
@@ -54,8 +55,8 @@ def bowl(run: Run):
     for name, rate in {"sgd": 0.02, "momentum": 0.02, "adagrad": 0.5, "adam": 0.15}.items():
         optimizer, label = training.OPTIMIZERS[name](rate), f"{name.replace('sgd', 'descent')}\n$\\eta = {rate}$"
         paths[label] = descent.minimize(lambda x: f(*x), x0, optimizer=optimizer, tol=0.0, max_steps=80).path
-    closing = "Momentum swings; adagrad and adam go straight; descent turns, and crawls"
-    run.save_animation("bowl", films.descents(lambda x: f(*x), paths, formula="$4x_1^2 + x_2^2$", closing=closing))
+    titles = {"formula": "$4x_1^2 + x_2^2$", "closing": "Momentum swings; adagrad and adam go straight; descent crawls"}
+    run.save_animation("bowl", films.descents(lambda x: f(*x), paths, **titles))
 
 
 def convolution(digit, run: Run):
@@ -86,14 +87,14 @@ def functions(config: Config, run: Run) -> dict:
 
 def spirals(config: Config, run: Run) -> dict:
     """A net 2-32-32-2 learns to tell two spirals apart."""
-    angles = np.linspace(0.5, 4, 97) * np.pi
-    arm = np.stack([angles * np.cos(angles), angles * np.sin(angles)], axis=1) / 4
+    angles = np.linspace(0.5, 4, 97)[:, None] * np.pi
+    arm = np.hstack([np.cos(angles), np.sin(angles)]) * angles / 4
     data = Batch(jnp.array([*arm, *-arm]), jnp.repeat(jnp.arange(2), 97))
-    model, optimizer = models.mlp([32, 32], 2, activation=jnp.tanh), optax.flatten(optax.adam(0.003))
-    steps = np.arange(config.num_frames) ** 2 // 2
+    model, steps = models.mlp([32, 32], 2, activation=jnp.tanh), np.arange(config.num_frames) ** 2 // 2
+    optimizer = optax.flatten(optax.adam(0.003))
     nets = watch(config, model, losses.softmax_cross_entropy, optimizer, data, batch_size=194, steps=steps)
-    accuracies = metrics.accuracies(outputs_of(model, nets, data.inputs), data.targets)
-    x1, x2 = jnp.meshgrid(*[jnp.linspace(-3.6, 3.6, 121)] * 2)
+    accuracies, x = metrics.accuracies(outputs_of(model, nets, data.inputs), data.targets), jnp.linspace(-3.6, 3.6, 121)
+    x1, x2 = jnp.meshgrid(x, x)
     probs = jax.nn.softmax(outputs_of(model, nets, jnp.dstack([x1, x2])))[..., 1]
     run.save_animation("spirals", films.growing_boundary(x1, x2, probs, *data, accuracies, steps))
     return {"spirals_accuracy": accuracies[-1]}
