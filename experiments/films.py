@@ -89,14 +89,12 @@ def spirals(config: Config, run: Run) -> dict:
     """A net 2-32-32-2 learns to tell two spirals apart."""
     angles = np.linspace(0.5, 4, 97)[:, None] * np.pi
     arm = np.hstack([np.cos(angles), np.sin(angles)]) * angles / 4
-    data = Batch(jnp.array([*arm, *-arm]), jnp.repeat(jnp.arange(2), 97))
+    data, optimizer = Batch(jnp.array([*arm, *-arm]), jnp.repeat(jnp.arange(2), 97)), optax.flatten(optax.adam(0.003))
     model, steps = models.mlp([32, 32], 2, activation=jnp.tanh), np.arange(config.num_frames) ** 2 // 2
-    optimizer = optax.flatten(optax.adam(0.003))
     nets = watch(config, model, losses.softmax_cross_entropy, optimizer, data, batch_size=194, steps=steps)
     accuracies, x = metrics.accuracies(outputs_of(model, nets, data.inputs), data.targets), jnp.linspace(-3.6, 3.6, 121)
-    x1, x2 = jnp.meshgrid(x, x)
-    probs = jax.nn.softmax(outputs_of(model, nets, jnp.dstack([x1, x2])))[..., 1]
-    run.save_animation("spirals", films.growing_boundary(x1, x2, probs, *data, accuracies, steps))
+    probs = jax.nn.softmax(outputs_of(model, nets, jnp.dstack(jnp.meshgrid(x, x))))[..., 1]
+    run.save_animation("spirals", films.growing_boundary(*jnp.meshgrid(x, x), probs, *data, accuracies, steps))
     return {"spirals_accuracy": accuracies[-1]}
 
 
