@@ -41,7 +41,7 @@ def watch(config: Config, model, loss, optimizer, data, **sizes):
     """A net at each of some steps of its training."""
     net = training.init_train_state(jax.random.key(config.seed), model, optimizer, data.inputs[:1])
     loss_fn = training.make_loss(model, loss)
-    return jax.jit(lambda *start: training.snapshots(*start, loss_fn, optimizer, **sizes))(net, data)
+    return jax.jit(lambda net, data: training.snapshots(net, data, loss_fn, optimizer, **sizes))(net, data)
 
 
 def outputs_of(model, nets, inputs):
@@ -94,7 +94,7 @@ def spirals(config: Config, run: Run) -> dict:
     nets = watch(config, model, losses.softmax_cross_entropy, optimizer, data, batch_size=194, steps=steps)
     accuracies, x = metrics.accuracies(outputs_of(model, nets, data.inputs), data.targets), jnp.linspace(-3.6, 3.6, 121)
     probs = jax.nn.softmax(outputs_of(model, nets, jnp.dstack(jnp.meshgrid(x, x))))[..., 1]
-    run.save_animation("spirals", films.growing_boundary(*jnp.meshgrid(x, x), probs, *data, accuracies, steps))
+    run.save_animation("spirals", films.growing_boundary(x, probs, data.inputs, data.targets, accuracies, steps))
     return {"spirals_accuracy": accuracies[-1]}
 
 

@@ -4,6 +4,7 @@ Axes and colours are the same in all frames of a film; its title says what is se
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from jaxnn.lab import plots, style
 from jaxnn.lab.plots import Values
 
 WIDTH = 7.0  # inches, which are 700 pixels
+SMOOTH: dict[str, Any] = {"interpolation": "bilinear", "interpolation_stage": "data"}  # bands without steps
 COLOURS = style.BLUE, style.RED, style.GREEN, style.ORANGE
 
 
@@ -79,8 +81,8 @@ def sliding_kernel(image, kernel, result) -> Iterator[Figure]:
     """A kernel slides over an image, row by row: what it covers, times the kernel, adds up to a pixel of the result."""
     image, kernel, result = np.asarray(image), np.asarray(kernel), np.asarray(result)
     figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
-    names = [["image", "covered", "result"], ["image", "kernel", "result"]]
-    axes = figure.subplot_mosaic(names, width_ratios=[2, 1, 2])
+    mosaic = figure.subplot_mosaic("ICR;IKR", width_ratios=[2, 1, 2])
+    axes = {name: mosaic[name[0].upper()] for name in ("image", "covered", "kernel", "result")}
     size, (height, width) = kernel.shape[0], result.shape
     limit = np.abs(result).max()
     grey, signed = {"cmap": "gray_r", "vmin": 0, "vmax": np.max(image)}, {"cmap": "RdBu_r"}
@@ -131,8 +133,7 @@ def growing_fits(
     axes, moving = axes.reshape(-1, num_columns), []
     for row, (name, values) in zip(axes, functions.items(), strict=True):
         norm = BoundaryNorm(np.linspace(np.min(values), np.max(values), 12), 256, extend="both")
-        options = {"cmap": "coolwarm", "norm": norm, "interpolation": "bilinear", "interpolation_stage": "data"}
-        images = [axis.imshow(values, **options, origin="lower", extent=(-2, 2, -2, 2)) for axis in row]
+        images = [axis.imshow(values, cmap="coolwarm", norm=norm, origin="lower", **SMOOTH) for axis in row]
         row[0].set_xlabel(name)
         for axis, image, fits in zip(row[1:], images[1:], nets.values(), strict=True):
             moving.append((axis, image, np.asarray(fits[name]), np.mean((fits[name] - values) ** 2, axis=(1, 2))))
@@ -149,16 +150,15 @@ def growing_fits(
     return _play(figure, [f"Nine nets learn three functions: update {step:,}" for step in steps], draw)
 
 
-def growing_boundary(x1, x2, probs, points, labels, accuracies, steps: Values) -> Iterator[Figure]:
+def growing_boundary(x, probs, points, labels, accuracies, steps: Values) -> Iterator[Figure]:
     """Where a net says class 1 (red) with which probability, probs [frames, rows, columns], and where it is undecided.
 
     points [number, 2] are what it learns from, in the colours of their labels, 0 or 1; accuracies [frames].
     """
     figure = Figure(figsize=(5.6, 4.9), layout="constrained")
     axis = figure.subplots()
-    norm, extent = BoundaryNorm(np.linspace(0, 1, 11), 256), (np.min(x1), np.max(x1), np.min(x2), np.max(x2))
-    options = {"interpolation": "bilinear", "interpolation_stage": "data", "origin": "lower", "extent": extent}
-    image = axis.imshow(probs[0], cmap="coolwarm", norm=norm, alpha=0.8, **options)
+    norm, extent = BoundaryNorm(np.linspace(0, 1, 11), 256), 2 * (x[0], x[-1])
+    image = axis.imshow(probs[0], cmap="coolwarm", norm=norm, alpha=0.8, origin="lower", extent=extent, **SMOOTH)
     figure.colorbar(image, ax=axis, label="probability of red", ticks=[0, 0.5, 1], shrink=0.7)
     colours = np.where(np.ravel(labels) == 1, style.RED, style.BLUE)
     axis.scatter(*np.transpose(points), c=colours, edgecolors="white", linewidths=0.7, s=26, zorder=3)
@@ -169,7 +169,7 @@ def growing_boundary(x1, x2, probs, points, labels, accuracies, steps: Values) -
         image.set_data(probs[frame])
         while lines:
             lines.pop().remove()
-        lines.append(axis.contour(x1, x2, probs[frame], [0.5], colors="black", linewidths=1.5))
+        lines.append(axis.contour(x, x, probs[frame], [0.5], colors="black", linewidths=1.5))
 
     pairs = zip(steps, accuracies, strict=True)
     titles = [f"Step {step:,}: {accuracy:.0%} of the points are on their side" for step, accuracy in pairs]

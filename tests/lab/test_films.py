@@ -58,7 +58,7 @@ def test_fits_say_how_far_they_are_off():
 
 def test_a_boundary_lies_where_the_net_is_undecided():
     probs = np.stack([1 / (1 + np.exp(-X1 + place)) for place in (-1, 0, 1)])
-    figures = films.growing_boundary(X1, X2, probs, [[0, 1], [1, 0]], [0, 1], [0.5, 0.75, 1], STEPS)
+    figures = films.growing_boundary(X1[0], probs, np.eye(2), [0, 1], [0.5, 0.75, 1], STEPS)
     titles, seen = watch(figures, lambda axes: axes[0].collections[-1].get_paths()[0].vertices[:, 0])
     assert titles[1] == "Step 5: 75% of the points are on their side"
     for place, line in zip((-1, 0, 1), seen, strict=True):
