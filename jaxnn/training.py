@@ -1,7 +1,7 @@
 """Training as a pure function: a chunk of steps maps one `TrainState` to the next. The caller jits and maps it."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -189,9 +189,9 @@ def snapshots(
     optimizer: optax.GradientTransformation,
     *,
     batch_size: int,
-    steps: Int[np.ndarray, " snapshots"],
+    steps: Sequence[int],
 ) -> TrainState:
-    """The states [snapshots, ...] in which `train_steps` leaves a net after each of so many `steps`: jit it.
+    """The states [snapshots, ...] in which `train_steps` leaves a net after so many `steps` each: jit it.
 
     All in one loop, whatever lies between two of them; no number of steps is less than the one before.
     """

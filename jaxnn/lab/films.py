@@ -64,6 +64,7 @@ def descents(f: Callable, paths: Mapping[str, Values], *, formula: str, closing:
     low, high = min(map(np.min, heights.values())), max(map(np.max, heights.values()))
     right.set(xlabel="step", title="how far above the minimum", yscale="log", xlim=(0, num_steps - 1))
     right.set_ylim(low / 2, 2 * high)
+    right.minorticks_off()
     right.grid(alpha=0.3)
     ends = [(name, num_steps - 1.0, float(height[-1]), colours[name]) for name, height in heights.items()]
     style.label_lines(right, ends, gap=0.13)
@@ -121,7 +122,7 @@ def sliding_kernel(image, kernel, result) -> Iterator[Figure]:
 
 
 def growing_fits(
-    functions: Mapping[str, Values], nets: Mapping[int, Mapping[str, Values]], steps: Values
+    functions: Mapping[str, Values], nets: Mapping[int, Mapping[str, Values]], steps: Sequence[int]
 ) -> Iterator[Figure]:
     """A row for each function on [-2, 2]²: the function, then what a net of each size makes of it, and its error.
 
@@ -150,7 +151,7 @@ def growing_fits(
     return _play(figure, [f"Nine nets learn three functions: update {step:,}" for step in steps], draw)
 
 
-def growing_boundary(x, probs, points, labels, accuracies, steps: Values) -> Iterator[Figure]:
+def growing_boundary(x, probs, points, labels, accuracies, steps: Sequence[int]) -> Iterator[Figure]:
     """Where a net says class 1 (red) with which probability, probs [frames, rows, columns], and where it is undecided.
 
     points [number, 2] are what it learns from, in the colours of their labels, 0 or 1; accuracies [frames].
@@ -176,7 +177,7 @@ def growing_boundary(x, probs, points, labels, accuracies, steps: Values) -> Ite
     return _play(figure, titles, draw)
 
 
-def learning_kernels(kernels, image, maps, accuracies, steps: Values) -> Iterator[Figure]:
+def learning_kernels(kernels, image, maps, accuracies, steps: Sequence[int]) -> Iterator[Figure]:
     """Kernels [frames, height, width, number], and the maps [frames, ..., number] that they make of an image.
 
     Red is positive, blue negative; accuracies [frames] are those of the whole net.
@@ -215,7 +216,9 @@ def _tile(images, *, num_columns: int) -> np.ndarray:
     return rows.swapaxes(2, 3).reshape(frames, -1, num_columns * width)
 
 
-def layer_gradients(norms: Mapping[str, Values], accuracies: Mapping[str, Values], steps: Values) -> Iterator[Figure]:
+def layer_gradients(
+    norms: Mapping[str, Values], accuracies: Mapping[str, Values], steps: Sequence[int]
+) -> Iterator[Figure]:
     """A panel per net: the gradient's norm in each of its layers, [frames, layers], and its accuracy [frames].
 
     Red are layers that get less than a thousandth of what the last one gets.

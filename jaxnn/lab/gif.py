@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import PIL.Image
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.spatial import KDTree
 
@@ -36,9 +37,10 @@ def encode(figures: Iterable[Figure], *, frame_seconds: float = 0.1) -> bytes:
 
 def _draw(figure) -> np.ndarray:
     """The colours [height, width] of a figure's pixels, as numbers 0xRRGGBB."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=100, pil_kwargs={"compress_level": 0})
-    red, green, blue = np.moveaxis(np.asarray(PIL.Image.open(content).convert("RGB"), np.int32), -1, 0)
+    figure.set_dpi(100)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # `savefig` would draw twice
+    red, green, blue, _ = np.moveaxis(np.asarray(canvas.buffer_rgba(), np.int32), -1, 0)
     return red << 16 | green << 8 | blue
 
 

@@ -6,7 +6,7 @@ from jaxnn.lab import films
 
 RNG = np.random.default_rng(0)
 X1, X2 = np.meshgrid(np.linspace(-2, 2, 9), np.linspace(-2, 2, 9))
-STEPS = np.array([0, 5, 1000])
+STEPS = (0, 5, 1000)
 
 
 def watch(figures, see):
