@@ -61,7 +61,7 @@ def convolve_functions(run: Run) -> dict:
         title: (f[shown], g[shown], result[shown])
         for (title, (f, g)), result in zip(pairs.items(), results, strict=True)
     }
-    run.save_figure("functions", diagrams.sliding(t[shown], panels, places=(-0.75, 0, 0.75)))
+    run.save_figure("functions", diagrams.sliding(t[shown], panels, places=(-0.75, 0.0, 0.75)))
     triangle, _, gaussian = results
     return {
         "triangle_error": jnp.abs(triangle - jnp.maximum(1 - jnp.abs(t), 0)).max(),
