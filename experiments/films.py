@@ -5,7 +5,7 @@ Optimizers go down the bowl (deck, page 12); a kernel slides over a digit (page 
 
 Run:    make experiment NAME=films
 
-Expect: GIFs of 0.2 ... 0.8 MB; errors of 0.04, 0.002 and 0.0002 with 3, 6, 12 neurons; 20 layers read 10 % or 81 %
+Expect: GIFs of 0.2 ... 0.9 MB; errors of 0.04, 0.002 and 0.0002 with 3, 6, 12 neurons; 20 layers read 10 % or 81 %
 
 Time:   1 min
 """
