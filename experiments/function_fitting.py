@@ -28,7 +28,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from jaxnn import deck, descent, losses, models, training
-from jaxnn.lab import diagrams, formula, plots, surfaces
+from jaxnn.lab import formula, plots, surfaces
 from jaxnn.lab.config import BadUsageError, NumSeeds, Seed
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
@@ -36,7 +36,6 @@ from jaxnn.types import Batch
 
 GRID = np.stack(np.meshgrid(*[np.linspace(-2, 2, 41)] * 2))  # [2, 41, 41]: x1 and x2 of the points that are drawn
 Size = Annotated[int, Field(ge=1, le=100)]
-FRAMES = np.linspace(0, 1, 20) ** 2  # of the animation, as shares of the training: more of them early
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,6 @@ class Config:
     hidden_sizes: Annotated[tuple[Size, ...], Field(min_length=1)] = (3, 6, 12)  # logistic neurons of each kind of net
     num_points: Annotated[int, Field(ge=1, le=10_000)] = 100  # examples of each seed, uniform on [-2, 2]²
     num_steps: Annotated[int, Field(ge=1, le=10_000)] = 200  # of the Levenberg-Marquardt method
-    animate: bool = False  # also write animation.gif: the nets with the most neurons as they learn
     seed: Seed = 0  # of the examples and weights of the first nets
     num_seeds: NumSeeds = 32  # nets of each kind; the others take the seeds that follow
 
@@ -57,7 +55,7 @@ class Fits(NamedTuple):
 
     train_errors: Float[Array, "functions seeds"]  # mean squared errors on the examples
     grid_errors: Float[Array, "functions seeds"]  # and on the grid
-    frames: Float[Array, "functions frames rows columns"]  # what the net with the median error computes on the grid
+    values: Float[Array, "functions rows columns"]  # what the net with the median error computes on the grid
     points: Float[Array, "functions points 3"]  # the examples of that net
 
 
@@ -67,14 +65,13 @@ def load_functions(text: str | None) -> dict[str, Callable]:
 
 
 def train_net(config: Config, model: models.Model, key, examples: Batch):
-    """One net, by the Levenberg-Marquardt method: its params [frames, ...] as it learns, the last are the trained."""
+    """The params of one net, by the Levenberg-Marquardt method."""
     flat, unravel = ravel_pytree(model.init(key, examples.inputs)[0])
 
     def residuals(flat):
         return (model.apply(unravel(flat), {}, examples.inputs)[0] - examples.targets)[:, 0]
 
-    path = descent.levenberg_marquardt(residuals, flat, tol=0.0, max_steps=config.num_steps).path
-    return jax.vmap(unravel)(path[np.round(FRAMES * config.num_steps).astype(int)])
+    return unravel(descent.levenberg_marquardt(residuals, flat, tol=0.0, max_steps=config.num_steps).x)
 
 
 def fit(config: Config, hidden_size: int, keys, examples: Batch, values) -> Fits:
@@ -86,13 +83,12 @@ def fit(config: Config, hidden_size: int, keys, examples: Batch, values) -> Fits
         return losses.squared_error(model.apply(params, {}, inputs)[0], targets).mean()
 
     grid = jnp.asarray(GRID).reshape(2, -1).T
-    trained = jax.tree.map(lambda leaf: leaf[:, -1], params)
-    train_errors = jax.vmap(error)(trained, *examples)
-    grid_errors = jax.vmap(error, (0, None, None))(trained, grid, values.reshape(-1, 1))
+    train_errors = jax.vmap(error)(params, *examples)
+    grid_errors = jax.vmap(error, (0, None, None))(params, grid, values.reshape(-1, 1))
     median = jnp.argsort(train_errors)[(len(keys) - 1) // 2]
-    frames = jax.vmap(lambda params: model.apply(params, {}, grid)[0])(jax.tree.map(lambda leaf: leaf[median], params))
+    outputs, _ = model.apply(jax.tree.map(lambda leaf: leaf[median], params), {}, grid)
     points = jnp.concatenate([examples.inputs[median], examples.targets[median]], axis=1)
-    return Fits(train_errors, grid_errors, frames.reshape(-1, *values.shape), points)
+    return Fits(train_errors, grid_errors, outputs.reshape(values.shape), points)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -103,10 +99,10 @@ def fit_all(config: Config, keys, examples: Batch, values) -> dict[int, Fits]:
 
 
 def draw(config: Config, run: Run, values: dict[str, jax.Array], fits: dict[int, Fits]):
-    """Page 17: the functions and the median nets' fits; the errors of all nets; on request, the fits as they grow."""
+    """Page 17: the functions and the median nets' fits; the errors of all nets."""
     nets = {}
     for size, found in fits.items():
-        nets[f"{size} neurons"] = found.frames[:, -1], found.points, np.median(found.train_errors, axis=1)
+        nets[f"{size} neurons"] = found.values, found.points, np.median(found.train_errors, axis=1)
     run.save_figure("fits", surfaces.fits(GRID[0], GRID[1], values, nets))
     errors, marks = {}, {}
     for row, name in enumerate(values):
@@ -115,9 +111,6 @@ def draw(config: Config, run: Run, values: dict[str, jax.Array], fits: dict[int,
         marks[title] = [deck.MENTAT_ERRORS.get(name, {}).get(size, [None])[0] for size in fits]
     marks = {"mentat, mean of 6": marks} if config.function is None else {}
     run.save_figure("errors", plots.spread(errors, ylabel="training error", scale="log", marks=marks))
-    if config.animate:
-        last = fits[max(fits)]
-        run.save_animation("animation", diagrams.fit_frames(GRID[0], GRID[1], list(values), last.frames, last.points))
 
 
 def main(config: Config, run: Run) -> dict:

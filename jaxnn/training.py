@@ -1,7 +1,7 @@
 """Training as a pure function: a chunk of steps maps one `TrainState` to the next. The caller jits and maps it."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -180,6 +180,32 @@ def train_steps(
         return jax.tree.map(lambda new, old: jnp.where(taken, new, old), stepped, train_state), metrics
 
     return lax.scan(take_step, train_state, (train_state.step + jnp.arange(num_steps), indices))
+
+
+def snapshots(
+    train_state: TrainState,
+    data: Batch,
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    batch_size: int,
+    steps: Sequence[int],
+) -> TrainState:
+    """The states [snapshots, ...] in which `train_steps` leaves a net after so many `steps` each: jit it.
+
+    All in one loop, whatever lies between two of them; no number of steps is less than the one before.
+    """
+    if np.any(np.diff(steps, prepend=0) < 0):
+        raise ValueError(f"snapshots: steps must be 0 or more, and none less than the one before, not {steps}")
+
+    def take_step(_, train_state):
+        return train_steps(train_state, data, loss_fn, optimizer, batch_size=batch_size, num_steps=1)[0]
+
+    def go_on(train_state, num_steps):
+        train_state = lax.fori_loop(0, num_steps, take_step, train_state)
+        return train_state, train_state
+
+    return lax.scan(go_on, train_state, np.diff(steps, prepend=0))[1]
 
 
 def batch_mesh(batch_size: int, *, num_devices: int | None = None) -> Mesh:

@@ -28,6 +28,7 @@ ALLOWED = {  # room: the rooms that it may import
     "linear_models": {"data", "descent", "layers", "losses", "types"},
     "training": {"types", "data", "losses", "models"},
     "lab.files": set(),
+    "lab.gif": set(),
     "lab.sources": set(),
     "lab.splits": {"data", "types"},
     "lab.image_folders": {"types", "lab.config", "lab.console", "lab.images", "lab.splits", "lab.tables"},
@@ -41,7 +42,7 @@ ALLOWED = {  # room: the rooms that it may import
     "lab.devices": {"data"},
     "lab.checkpoint": {"lab.files"},
     "lab.chunks": {"lab.console"},
-    "lab.run": {"lab.checkpoint", "lab.chunks", "lab.config", "lab.console", "lab.environment", "lab.files"},
+    "lab.run": {"lab.checkpoint", "lab.chunks", "lab.config", "lab.console", "lab.environment", "lab.files", "lab.gif"},
     "lab.start": {"lab.chunks", "lab.config", "lab.console", "lab.environment", "lab.files", "lab.run", "lab.style"},
     "lab.page": {"lab.files"},
     "lab.style": set(),
@@ -51,6 +52,7 @@ ALLOWED = {  # room: the rooms that it may import
     "lab.curves": {"lab.plots", "lab.style"},
     "lab.diagrams": {"lab.plots", "lab.style"},
     "lab.net_diagrams": {"lab.plots", "lab.style"},
+    "lab.films": {"lab.style", "lab.surfaces"},
 }
 EXPERIMENTS = sorted((ROOT / "experiments").glob("[!_]*.py"))
 

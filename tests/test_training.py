@@ -73,6 +73,24 @@ def test_two_chunks_are_one_bit_for_bit():
     assert whole.step == 12
 
 
+def test_snapshots_are_the_states_after_so_many_steps():
+    start, steps = start_at(KEY, ADAM), (0, 3, 3, 12)
+    take = functools.partial(training.snapshots, batch_size=5, steps=steps)
+    states = jax.jit(lambda start: take(start, DATA, noisy_loss_fn, ADAM))(start)
+    np.testing.assert_array_equal(states.step, steps)
+    for place, num_steps in enumerate(steps):
+        expected = train_noisily(start, num_steps)[0] if num_steps else start
+        state = jax.tree.map(lambda leaf, place=place: leaf[place], states)
+        assert bitwise_equal(state.key, expected.key)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), state.params, expected.params)
+
+
+@pytest.mark.parametrize("steps", [[-1, 2], [0, 3, 2]])
+def test_snapshots_come_one_after_the_other(steps):
+    with pytest.raises(ValueError, match="snapshots: steps must be 0 or more, and none less than the one before"):
+        training.snapshots(start_at(KEY, ADAM), DATA, loss_fn, ADAM, batch_size=5, steps=steps)
+
+
 def test_bit_for_bit_with_all_optimizations_too():
     """The other tests compile without most of XLA's optimizations; users do not."""
     train = compiled(noisy_loss_fn, ADAM)

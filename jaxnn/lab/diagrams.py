@@ -1,6 +1,6 @@
 """Pictures that one experiment draws each, as functions that return a matplotlib Figure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -227,19 +227,3 @@ def classified(images, labels, probs, class_names: Sequence[str], *, worst: bool
         f"{mistaken.sum():,} mistakes in {len(labels):,} images: the label, what was read, and the label's probability"
     )
     return plots.image_grid(images[shown], titles, wrong=mistaken[shown], heading=heading)
-
-
-def fit_frames(x1, x2, names: Sequence[str], frames: Values, points: Values) -> Iterator[Figure]:
-    """What one net for each function computes as it learns, frame by frame, with its points; each on one scale.
-
-    frames [functions, frames, rows, columns], points [functions, number, 3].
-    """
-    num_frames = frames.shape[1]
-    for frame in range(num_frames):
-        panels = []
-        for name, values, spots in zip(names, frames, points, strict=True):
-            shown = np.append(values, spots[:, 2])
-            title = f"{name}, frame {frame + 1} of {num_frames}"
-            limits = shown.min(), shown.max()
-            panels.append(surfaces.Surface(title, x1, x2, values[frame], points=spots, limits=limits))
-        yield surfaces.surfaces(panels)

@@ -1,7 +1,6 @@
 """A run of an experiment: the folder of its results, its log, its checkpoints and its pictures."""
 
 import hashlib
-import io
 import json
 import logging
 import math
@@ -11,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 from jaxtyping import ArrayLike, PyTree
 
-from jaxnn.lab import checkpoint, console, environment
+from jaxnn.lab import checkpoint, console, environment, gif
 from jaxnn.lab.chunks import Chunks
 from jaxnn.lab.config import BadUsageError, TrainingOptions
 from jaxnn.lab.files import read_json, to_json, write_json
@@ -141,16 +139,11 @@ class Run:
         folder.mkdir(exist_ok=True)
         figure.savefig(folder / f"{name}.png", dpi=120)
 
-    def save_animation(self, name: str, figures: Iterable):
-        """Writes matplotlib figures of one size as the frames of <name>.gif; the last one stays for longer."""
-        frames = []
-        for figure in figures:
-            content = io.BytesIO()
-            figure.savefig(content, format="png", dpi=80)
-            frames.append(PIL.Image.open(content).convert("P", palette=PIL.Image.Palette.ADAPTIVE))
-        durations = [300] * (len(frames) - 1) + [3000]  # milliseconds
-        path = self.directory / f"{name}.gif"
-        frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    def save_animation(self, name: str, figures: Iterable, *, frame_seconds: float = 0.1):
+        """Writes matplotlib figures as the frames of figures/<name>.gif, as `gif.encode` makes it."""
+        folder = self.directory / "figures"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.gif").write_bytes(gif.encode(figures, frame_seconds=frame_seconds))
 
     def _rewrite_tensorboard(self):
         """All rows of the log so far, into a new file of the folder tensorboard/."""

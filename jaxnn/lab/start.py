@@ -171,7 +171,7 @@ def _say_how_to_go_on(terminal, name: str, run: Run | None):
 
 def _say_what_to_look_at(terminal, directory: Path, docstring: str):
     """The pictures, and what the experiment's docstring lets one expect."""
-    for picture in sorted(directory.glob("figures/*.png")) + sorted(directory.glob("*.gif")):
+    for picture in sorted(directory.glob("figures/*.*")):
         terminal.print(f"picture: {picture}")
     for expected in re.findall(r"^Expect: (.*(?:\n +.*)*)", docstring, re.MULTILINE):
         terminal.print(f"expect: {' '.join(expected.split())}")

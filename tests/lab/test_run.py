@@ -8,7 +8,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import PIL.Image
 import pytest
 from matplotlib.figure import Figure
 
@@ -265,16 +264,9 @@ def test_log_seeds_writes_a_row_for_each_net(tmp_path):
     ]
 
 
-def test_an_animation_shows_its_last_frame_for_longer(tmp_path):
-    figures = [Figure(figsize=(1, 2)) for _ in range(3)]
-    for number, figure in enumerate(figures):
-        figure.text(0.5, 0.5, str(number))
-    Run(tmp_path).save_animation("digits", figures)
-    with PIL.Image.open(tmp_path / "digits.gif") as picture:
-        assert (picture.n_frames, picture.size) == (3, (80, 160))
-        assert picture.info["duration"] == 300
-        picture.seek(2)
-        assert picture.info["duration"] == 3000
+def test_an_animation_is_a_gif_among_the_figures(tmp_path):
+    Run(tmp_path).save_animation("digits", [Figure(figsize=(1, 2))])
+    assert (tmp_path / "figures" / "digits.gif").read_bytes().startswith(b"GIF89a")
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_a_run_leaves_a_folder_that_tells_all(call, tmp_path):
         f"toy_experiment on {start.environment.device()}, results in {folder}",
         "half of it is [done] :smile:",
         f"picture: {folder}/figures/empty.png",
-        f"picture: {folder}/moving.gif",
+        f"picture: {folder}/figures/moving.gif",
         "expect: a third of one (1 seed)",
     ]
 

@@ -69,7 +69,8 @@ def keeps_the_contract(name, folder, printed):
     assert run.environment["devices"]
     figures = list((folder / "figures").iterdir())
     assert figures
-    assert all(figure.read_bytes().startswith(b"\x89PNG") for figure in figures)
+    begins = {".png": b"\x89PNG", ".gif": b"GIF89a"}
+    assert all(figure.read_bytes().startswith(begins[figure.suffix]) for figure in figures)
     for said in (f"results in {folder}", *(f"picture: {figure}" for figure in figures), "expect: "):
         assert said in printed.err
     return run

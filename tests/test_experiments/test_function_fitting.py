@@ -8,7 +8,7 @@ from jaxnn.lab.run import Run
 
 @pytest.fixture(scope="module")
 def toy(toy_run):
-    return toy_run("function_fitting", "--function", "sin(x1)*x2", "--hidden-sizes", 8, "--animate")
+    return toy_run("function_fitting", "--function", "sin(x1)*x2", "--hidden-sizes", 8)
 
 
 def test_fits_a_function_of_the_user(toy):
@@ -17,10 +17,6 @@ def test_fits_a_function_of_the_user(toy):
     errors = np.array([[row["train_error"], row["grid_error"]] for row in toy.rows])
     medians = [toy.summary[f"function_8_{kind}_median"] for kind in ("train", "grid")]
     np.testing.assert_array_equal(medians, np.median(errors, axis=0))
-
-
-def test_shows_the_nets_as_they_learn(toy):
-    assert (toy.folder / "animation.gif").read_bytes().startswith(b"GIF89a")
 
 
 def test_refuses_a_function_with_a_pole_between_the_points_that_are_drawn(tmp_path):
