@@ -85,7 +85,7 @@ def number(value: float | None, digits: int = 0, scale: float = 1.0) -> str:
         return "never"
     sd = getattr(value, "sd", None)
     spread = "" if sd is None else f" ± {scale * sd:,.{digits}f}"
-    return f"{scale * value:,.{digits}f}{spread}".replace("-", "−")
+    return f"{round(scale * value, digits) + 0.0:,.{digits}f}{spread}".replace("-", "−")  # + 0.0: no minus before 0
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -95,7 +95,7 @@ def percent(value: float, digits: int = 1) -> str:
 
 def points(value: float, digits: int = 1) -> str:
     """A difference of shares in percentage points, such as +5.1 ± 0.6."""
-    return ("+" if value > 0 else "") + number(value, digits, 100)
+    return ("+" if round(100 * value, digits) > 0 else "") + number(value, digits, 100)
 
 
 def scientific(value: float) -> str:
