@@ -42,6 +42,7 @@ MAIN = {
     "1 net, before": "benchmarks.mnist_cnn before_1 1",
 }
 EPOCH = {
+    "jaxnn, 16 images at a time": "benchmarks.in_jax epoch_groups",
     "jaxnn": "benchmarks.in_jax epoch",
     "jaxnn, 1 device": "benchmarks.in_jax epoch 1",
     "PyTorch channels_last": "benchmarks.in_torch epoch",
@@ -69,21 +70,21 @@ SHAPES = ("128x28x28x1 * 3x3x1x32", "128x14x14x32 * 3x3x32x64", "50x12x12x24 * 5
 
 
 class Bar(NamedTuple):
-    """How many times as long as another one contestant takes, and what that must at most or at least be."""
+    """A figure, such as how many times as long as another one contestant takes, and what it must be."""
 
     name: str
-    ratio: float
+    figure: float
     at_most: float = math.inf
     at_least: float = 0.0
 
     def __str__(self) -> str:
         bound = f"at most {self.at_most:g}" if self.at_most < math.inf else f"at least {self.at_least:g}"
-        return f"{self.name} {self.ratio:.2f} ({'' if self.is_kept else 'MISSED, '}{bound})"
+        return f"{self.name} {self.figure:.2f} ({'' if self.is_kept else 'MISSED, '}{bound})"
 
     @property
     def is_kept(self) -> bool:
-        """Whether the ratio is within its bound."""
-        return self.at_least <= self.ratio <= self.at_most
+        """Whether the figure is within its bound."""
+        return self.at_least <= self.figure <= self.at_most
 
 
 def main():
@@ -222,18 +223,19 @@ def main_job() -> tuple[str, list[Bar]]:
 def epochs() -> tuple[str, list[Bar]]:
     """The published recipe that reaches 99 % in one epoch."""
     results = enter("one epoch", EPOCH, rounds=5)
+    ours = fastest(results, [name for name in EPOCH if name.startswith("jaxnn")])
     rows = [
         [name, result.problem, "", ""]
         if result.problem
-        else [name, f"{result.median:.2f} s", f"{result.said['accuracy']:.2%}", compare(results["jaxnn"], result)]
+        else [name, f"{result.median:.2f} s", f"{result.said['accuracy']:.2%}", compare(results[ours], result)]
         for name, result in results.items()
     ]
     text = (
         "## 3. One epoch to 99 %\n\nC5-24, C3-32, D256, D10; Adam, one-cycle, batch 256; training alone, 5 rounds; the "
         "accuracy on the test set is that of one run.\n\n"
-        + table(["", "epoch", "accuracy", "times as long as jaxnn"], rows)
+        + table(["", "epoch", "accuracy", f"times as long as {ours}"], rows)
     )
-    return text, [Bar("jaxnn/channels_last", times_as_long(results, "jaxnn", "PyTorch channels_last"), at_most=0.8)]
+    return text, [Bar("jaxnn/channels_last", times_as_long(results, ours, "PyTorch channels_last"), at_most=0.8)]
 
 
 def scans() -> tuple[str, list[Bar]]:
@@ -270,7 +272,11 @@ def fitting() -> tuple[str, list[Bar]]:
         + table(["", "per update and net", "times as fast as NumPy"], rows)
     )
     shuffled = times_as_long(results, "jaxnn, 512 nets, shuffled", "jaxnn, 512 nets")
-    return text, [Bar("shuffled/in order", shuffled, at_most=1.5)]
+    one_net = min(results[name].median for name in FITTING if name.startswith("jaxnn, one net"))
+    return text, [
+        Bar("shuffled/in order", shuffled, at_most=1.5),
+        Bar("microseconds of one net", 1e6 * one_net, at_most=2.0),
+    ]
 
 
 def growth() -> tuple[str, list[Bar]]:

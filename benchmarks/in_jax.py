@@ -45,15 +45,23 @@ class Head(nn.Module):
         return nn.Dense(10)(nn.relu(nn.Dense(256)(x)))
 
 
-class EpochNet(nn.Module):
-    """C5-24 VALID, max pool, ReLU, C3-32 VALID, max pool, ReLU, D256, ReLU, D10."""
+class EpochFeatures(nn.Module):
+    """C5-24 VALID, max pool, ReLU, C3-32 VALID, max pool, ReLU."""
 
     @nn.compact
     def __call__(self, x):
-        """The logits."""
+        """A row of numbers for each image."""
         for channels, size in ((24, 5), (32, 3)):
             x = nn.relu(ops.max_pool(cnn.Conv(channels, (size, size), padding="VALID")(x)))
-        return nn.Dense(10)(nn.relu(nn.Dense(256)(x.reshape(x.shape[0], -1))))
+        return x.reshape(len(x), -1)
+
+
+def make_model(features, transform, *, group=None, batch_size):
+    """The features, `group` images at a time, and the dense layers, behind a function of the pixels."""
+    features = cnn.from_flax(features)
+    if group:
+        features = models.in_groups(features, size=group, mesh=training.batch_mesh(batch_size))
+    return models.preprocess(transform, models.chain(features, cnn.from_flax(Head())))
 
 
 def make_training(model, optimizer, train, *, num_nets=1, **sizes):
@@ -73,10 +81,7 @@ def make_training(model, optimizer, train, *, num_nets=1, **sizes):
 def step(group=None, batch_size=128, num_nets=1, num_images=55_000):
     """Training steps of one program; with `group`, so many images at a time go through the convolutions."""
     train = jax.tree.map(lambda leaf: leaf[:num_images], datasets.mnist().train)
-    features = cnn.from_flax(Features())
-    if group:
-        features = models.in_groups(features, size=group, mesh=training.batch_mesh(batch_size))
-    model = models.preprocess(lambda pixels: pixels / 255, models.chain(features, cnn.from_flax(Head())))
+    model = make_model(Features(), lambda pixels: pixels / 255, group=group, batch_size=batch_size)
     sizes = {"batch_size": batch_size, "num_steps": STEPS, "num_nets": num_nets}
     steps = make_training(model, optax.sgd(0.05, momentum=0.9), train, **sizes)
     started = time.perf_counter()
@@ -125,16 +130,18 @@ def flax_step():
     serve(block, units=STEPS)
 
 
-def epoch():
+def epoch(group=None):
     """One epoch of the published fast recipe, from the start, and its test accuracy."""
     data = datasets.mnist(num_validation=0)
-    model = models.preprocess(lambda pixels: (pixels / 255 - 0.1307) / 0.3081, cnn.from_flax(EpochNet()))
+    model = make_model(EpochFeatures(), lambda pixels: (pixels / 255 - 0.1307) / 0.3081, group=group, batch_size=256)
     num_steps = 60_000 // 256
     schedule = optax.cosine_onecycle_schedule(num_steps, 1e-2, pct_start=0.3)
     optimizer = optax.adam(schedule, b1=0.7, b2=0.9)
     train = make_training(model, optimizer, data.train, batch_size=256, num_steps=num_steps)
-    params = jax.tree.map(lambda leaf: leaf[0], jax.device_get(train()[0].params))
-    logits = training.map_batches(lambda images: model.apply(params, {}, images)[0], data.test.inputs, batch_size=500)
+    net = jax.tree.map(lambda leaf: leaf[0], jax.device_get(train()[0]._replace(key=None)))
+    logits = training.map_batches(
+        lambda images: model.apply(net.params, net.state, images)[0], data.test.inputs, batch_size=500
+    )
     accuracy = float(metrics.accuracy(logits, data.test.targets))
 
     def block():
@@ -232,6 +239,7 @@ CONTESTANTS = {
     "step_images5500": functools.partial(step, num_images=5500),
     "flax_step": flax_step,
     "epoch": epoch,
+    "epoch_groups": functools.partial(epoch, 16),
     "matmul": matmul,
     "fitting_1": functools.partial(fitting, 1),
     "fitting_1_flat": functools.partial(fitting, 1, flatten=True),

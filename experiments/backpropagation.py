@@ -10,6 +10,7 @@ Expect: gradients equal to 3e-15, parameters after 3,000 steps to 2e-15; the los
 Time:   9 s
 """
 
+import functools
 import itertools
 from typing import Annotated, Literal
 
@@ -22,18 +23,13 @@ from pydantic.dataclasses import dataclass
 
 from jaxnn import backprop, losses, models
 from jaxnn.data import batch_indices
-from jaxnn.lab import diagrams, plots
+from jaxnn.lab import net_diagrams, plots
 from jaxnn.lab.config import Count, Rate, Seed
 from jaxnn.lab.run import Run, RunFailedError
 from jaxnn.lab.start import start
 
 NUM_POINTS = 200  # examples of (x1, x2) -> (x1 x2, x1^2 - x2^2)
-ACTIVATIONS = {
-    "identity": backprop.IDENTITY,
-    "logistic": backprop.LOGISTIC,
-    "tanh": backprop.TANH,
-    "relu": backprop.RELU,
-}
+ACTIVATIONS = {name: getattr(backprop, name.upper()) for name in ("identity", "logistic", "tanh", "relu")}
 
 
 @dataclass(frozen=True)
@@ -55,18 +51,18 @@ def half_squared_error(outputs, targets):
 
 
 def back_propagate(params, x, targets, activation, output_gradient=backprop.squared_error_gradient):
-    """The deck's equations: Δ of each layer, and the gradient of all weights, the mean over the examples."""
+    """The deck's equations: what each layer saw, its Δ, and the gradient of its weights, the mean over the examples."""
     outputs, layers = backprop.forward(params, x, activation=activation)
     deltas = backprop.deltas(params, layers, output_gradient(outputs, targets))
-    return deltas, backprop.gradients(layers, deltas)
+    return layers, deltas, backprop.gradients(layers, deltas)
 
 
 def draw_one_example(run: Run, params, x, y, activation):
-    """Page 15: the Δ of every neuron and the gradient of every weight, for the first example."""
-    deltas, gradients = back_propagate(params, x[:1], y[:1], activation)
-    neurons = [np.asarray(delta[0]) for delta in deltas]
-    edges = [np.asarray(layer["weight"]) for layer in gradients]
-    run.save_figure("deltas", diagrams.network(neurons, edges, title="Δ of each neuron, gradient of each weight"))
+    """Page 15: the first example forwards, the Δ of every neuron backwards, the gradient of every weight."""
+    layers, deltas, gradients = back_propagate(params, x[:1], y[:1], activation)
+    activities = [*(layer.x[0] for layer in layers), layers[-1].v[0]]  # the outputs have no activation function
+    deltas = [delta[0] for delta in deltas]
+    run.save_figure("deltas", net_diagrams.back_propagation(activities, params, y[0], deltas, gradients))
 
 
 def compare_gradients(config: Config, run: Run, key) -> dict:
@@ -81,7 +77,7 @@ def compare_gradients(config: Config, run: Run, key) -> dict:
     @jax.jit(static_argnames=("model", "activation", "loss_name"))
     def find_difference(params, model, activation, loss_name):
         loss, output_gradient, targets = loss_functions[loss_name]
-        _, by_hand = back_propagate(params, x, targets, activation, output_gradient)
+        *_, by_hand = back_propagate(params, x, targets, activation, output_gradient)
         automatic = jax.grad(lambda params: loss(model.apply(params, {}, x)[0], targets).mean())(params)
         return largest_difference(by_hand, automatic)
 
@@ -110,7 +106,7 @@ def train(config: Config, run: Run, key, model: models.Model, params, x, y) -> d
         return half_squared_error(model.apply(params, {}, x)[0], y).mean()
 
     def by_hand(params, x, y):
-        return back_propagate(params, x, y, ACTIVATIONS[config.activation])[1]
+        return back_propagate(params, x, y, ACTIVATIONS[config.activation])[-1]
 
     @jax.jit(static_argnames="gradient")
     def train_with(gradient, params):
@@ -126,11 +122,13 @@ def train(config: Config, run: Run, key, model: models.Model, params, x, y) -> d
     loss_at_end = mean_loss(trained, x, y)
     if not jnp.isfinite(jnp.append(curve, loss_at_end)).all():
         raise RunFailedError(f"the training diverged: give a --learning-rate below {config.learning_rate:g}")
-    steps = np.arange(config.num_steps)
-    layers = {f"layer {number}": (steps, norm) for number, norm in enumerate(norms.T, 1)}
-    panels = {"½ ‖y - yᵗ‖², all examples": {"loss": (steps, curve)}, "norm of the weights' gradient": layers}
-    run.save_figure("training", plots.lines(panels, xlabel="step", log="y"))
     summary = {"training_difference": largest_difference(trained, trained_by_jax), "loss_at_start": curve[0]}
+    width = max(1, config.num_steps // 30)  # single steps jump up and down: drawn are means over so many
+    steps, smooth = np.arange(len(curve)), functools.partial(np.convolve, np.full(width, 1 / width), mode="valid")
+    norms = {f"layer {number}": (smooth(steps), smooth(norm)) for number, norm in enumerate(norms.T, 1)}
+    title = f"norm of the weights' gradient, means over {width} steps"
+    panels = {"½ ‖y - yᵗ‖², all examples": {"loss": (steps, curve)}, title: norms}
+    run.save_figure("training", plots.lines(panels, xlabel="step", log="y"))
     return summary | {"loss_at_end": loss_at_end, "num_steps": config.num_steps}
 
 

@@ -20,7 +20,7 @@ from jax.scipy.stats import norm
 from pydantic.dataclasses import dataclass
 
 from jaxnn import ops
-from jaxnn.lab import datasets, plots
+from jaxnn.lab import datasets, diagrams, plots
 from jaxnn.lab.config import Count, DataDir, Seed
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
@@ -56,11 +56,12 @@ def convolve_functions(run: Run) -> dict:
         "two Gaussians: a wider one": (norm.pdf(t, scale=0.6), norm.pdf(t, scale=0.8)),
     }
     results = [step * jnp.convolve(f, g, mode="same") for f, g in pairs.values()]
-    panels, shown = {}, jnp.abs(t) <= 3
-    for (title, (f, g)), result in zip(pairs.items(), results, strict=True):
-        functions = {"f": f, "g": g, "f * g": result}
-        panels[title] = {name: (t[shown], values[shown]) for name, values in functions.items()}
-    run.save_figure("functions", plots.lines(panels, num_columns=3, xlabel="$t$"))
+    shown = jnp.abs(t) <= 3
+    panels = {
+        title: (f[shown], g[shown], result[shown])
+        for (title, (f, g)), result in zip(pairs.items(), results, strict=True)
+    }
+    run.save_figure("functions", diagrams.sliding(t[shown], panels, places=(-0.75, 0, 0.75)))
     triangle, _, gaussian = results
     return {
         "triangle_error": jnp.abs(triangle - jnp.maximum(1 - jnp.abs(t), 0)).max(),
@@ -106,26 +107,26 @@ def check_laws(config: Config) -> dict:
 
 def draw_letter(run: Run):
     """At each dot the convolution draws the kernel, the correlation the kernel turned by 180°."""
-    letter = jnp.asarray(LETTER, float)
     dots = jnp.zeros((12, 12)).at[3, 3].set(1).at[8, 8].set(1)
-    images = {"picture": dots, "kernel": letter}
-    images |= {f"convolution,\n{mode}": convolve2d(dots, letter, mode=mode) for mode in MODES}
-    images |= {f"correlation,\n{mode}": correlate2d(dots, letter, mode=mode) for mode in MODES}
-    titles = [f"{title}\n{image.shape[0]}x{image.shape[1]}" for title, image in images.items()]
-    run.save_figure("convolution_and_correlation", plots.image_grid(list(images.values()), titles, num_columns=8))
+    letter = jnp.asarray(LETTER, float)
+    results = {"convolution": convolve2d(dots, letter), "correlation": correlate2d(dots, letter)}
+    title = "A convolution draws its kernel at each dot; a correlation draws the kernel turned by 180°"
+    run.save_figure("convolution_and_correlation", diagrams.modes(dots, letter, results, title=title))
 
 
 def draw_filters(config: Config, run: Run):
     """What a few kernels make of three digits."""
     train, _, _ = datasets.mnist(config.data_dir)
     run.record(data_sha256=datasets.SHA256["mnist"])
-    digits = jnp.asarray(train.inputs[:3, :, :, 0] / 255)
     kernels = [jnp.asarray(kernel, float) for kernel in FILTERS.values()]
-    images = []
-    for digit in digits:
+    images = ["kernel", *kernels]
+    for digit in jnp.asarray(train.inputs[:3, :, :, 0] / 255):
         images += [digit, *(convolve2d(digit, kernel, mode="same") for kernel in kernels)]
-    titles = ["digit", *FILTERS] * len(digits)
-    run.save_figure("filters", plots.image_grid(images, titles, num_columns=1 + len(FILTERS), signed=True))
+    num_columns = 1 + len(FILTERS)
+    signed = [index % num_columns > 0 for index in range(len(images))]
+    title = "Digits, convolved with the kernel above them: red is positive, blue negative, white 0"
+    figure = plots.image_grid(images, ["", *FILTERS], num_columns=num_columns, heading=title, signed=signed, size=1.4)
+    run.save_figure("filters", figure)
 
 
 def main(config: Config, run: Run) -> dict:

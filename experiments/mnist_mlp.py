@@ -22,7 +22,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from jaxnn import augment, layers, losses, metrics, models, training
-from jaxnn.lab import datasets, plots
+from jaxnn.lab import datasets, net_diagrams, plots
 from jaxnn.lab.config import DataDir, NumSeeds, Rate, Seed, Width
 from jaxnn.lab.run import Run, RunFailedError, mean_and_sd
 from jaxnn.lab.start import start
@@ -59,8 +59,7 @@ def make_recipes(config: Config) -> dict[str, Recipe]:
     def mlp(**options):
         return models.preprocess(layers.flatten_pixels, models.mlp(config.hidden_sizes, 10, **options))
 
-    sgd = optax.sgd(config.learning_rate)
-    epochs, batch_size = config.modern_epochs, 100
+    sgd, epochs, batch_size = optax.sgd(config.learning_rate), config.modern_epochs, 100
     adam = optax.adam(optax.cosine_onecycle_schedule(epochs * (config.num_train // batch_size), peak_value=0.005))
     return {
         "relu": Recipe(mlp(), sgd, config.epochs),
@@ -120,15 +119,16 @@ def accuracies(model, nets, batch):
 
 
 def draw(config: Config, run: Run, digits, nets: dict[str, training.TrainState]):
-    """Sixty digits (page 18), the learning curves, and the weights of the first 20 neurons of the first ReLU net."""
-    run.save_figure("digits", plots.image_grid(digits.inputs[:60], [str(label) for label in digits.targets[:60]]))
+    """Sixty digits (page 18), learning curves, the net, and what the first ReLU net's first layer learned."""
+    labels = [*map(str, digits.targets[:60])]
+    run.save_figure("digits", plots.image_grid(digits.inputs[:60], labels, heading="Sixty digits and their labels"))
     curves = plots.by_kind(run.read_log(), "recipe", "epoch", "validation_accuracy")
     errors = {name: (epochs, 1 - accuracy) for name, (epochs, accuracy) in curves.items()}
     panel = {f"error on validation images, {config.num_seeds} nets each": errors}
     run.save_figure("learning_curves", plots.lines(panel, xlabel="epoch", log="y"))
-    weights = np.asarray(nets["relu"].params[0]["weight"][0])[:, :20]
-    titles = [f"neuron {number}" for number in range(1, weights.shape[1] + 1)]
-    run.save_figure("weights", plots.image_grid(weights.T.reshape(-1, 28, 28), titles, signed=True))
+    weights = [np.asarray(net.params[0]["weight"][0]) for net in (make_nets(config, "relu")[3], nets["relu"])]
+    run.save_figure("weights", net_diagrams.learned_weights(*weights, shape=(28, 28)))
+    run.save_figure("net", net_diagrams.mlp((784, *config.hidden_sizes, 10)))
 
 
 def main(config: Config, run: Run) -> dict:

@@ -20,7 +20,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from jaxnn import deck, models
-from jaxnn.lab import plots
+from jaxnn.lab import net_diagrams, plots
 from jaxnn.lab.config import Seed
 from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
@@ -118,6 +118,7 @@ def draw_net(config: Config, run: Run) -> dict:
         for number in (1, 2)
     ]
     run.save_figure("net_2_3_3_2", plots.surfaces(panels, num_columns=2))
+    run.save_figure("layers_2_3_3_2", net_diagrams.mlp([2, 3, 3, 2]))
     return {"collapse_error": jnp.abs(flat_outputs - collapsed).max()}
 
 

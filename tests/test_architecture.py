@@ -38,13 +38,16 @@ ALLOWED = {  # room: the rooms that it may import
     "lab.config": set(),
     "lab.console": set(),
     "lab.environment": {"lab.files"},
+    "lab.devices": {"data"},
     "lab.checkpoint": {"lab.files"},
     "lab.chunks": {"lab.console"},
     "lab.run": {"lab.checkpoint", "lab.chunks", "lab.config", "lab.console", "lab.environment", "lab.files"},
     "lab.start": {"lab.chunks", "lab.config", "lab.console", "lab.environment", "lab.files", "lab.run", "lab.style"},
+    "lab.page": {"lab.files"},
     "lab.style": set(),
     "lab.plots": {"lab.style"},
     "lab.diagrams": {"lab.plots", "lab.style"},
+    "lab.net_diagrams": {"lab.plots", "lab.style"},
 }
 EXPERIMENTS = sorted((ROOT / "experiments").glob("[!_]*.py"))
 

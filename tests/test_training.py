@@ -623,17 +623,6 @@ def test_several_nets_want_vmap(name):
         call(nets)
 
 
-def test_nets_on_devices_of_their_own_are_nets_alone():
-    assert jax.device_count() > 1
-    train = jax.jit(lambda net, data: training.train_steps(net, data, loss_fn, ADAM, batch_size=8, num_steps=5))
-    singles = [start_at(key, ADAM) for key in jax.random.split(KEY, 3)]
-    nets = jax.tree.map(lambda *leaves: jnp.stack(leaves), *singles)
-    ends, metrics = training.map_nets(train, nets, DATA)
-    for number, net in enumerate(singles):
-        assert bitwise_equal(jax.tree.map(lambda leaf: leaf[number], (ends, metrics)), train(net, DATA))  # noqa: B023
-    assert {leaf.devices() == {jax.devices()[0]} for leaf in jax.tree.leaves(ends)} == {True}
-
-
 def test_batches_are_spread_over_devices_where_that_pays():
     assert [training.batch_mesh(size).size for size in (50, 100, 128, 129)] == [1, 1, 2, 1]
 

@@ -7,8 +7,10 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
-from jaxnn.lab import plots
+from jaxnn.lab import plots, style
 from jaxnn.lab.plots import Values
 
 
@@ -47,8 +49,8 @@ def paths(x1, x2, values, lines: Mapping[str, Values], *, minimum) -> Figure:
     axis = figure.subplots()
     levels = np.geomspace(1e-2, np.max(values), 25)
     axis.contourf(x1, x2, values, levels, norm="log", extend="both", cmap="coolwarm", alpha=0.5)
-    for (label, line), style in zip(lines.items(), itertools.cycle(["-", "--", "-.", ":"])):  # some coincide
-        axis.plot(*np.transpose(line), linestyle=style, linewidth=1.5, label=label)
+    for (label, line), dashes in zip(lines.items(), itertools.cycle(["-", "--", "-.", ":"])):  # some coincide
+        axis.plot(*np.transpose(line), linestyle=dashes, linewidth=1.5, label=label)
     axis.plot(*minimum, marker="x", color="black", markersize=9, linestyle="none", label="minimum")
     axis.set(xlabel="$x_1$", ylabel="$x_2$", xlim=(np.min(x1), np.max(x1)), ylim=(np.min(x2), np.max(x2)))
     axis.legend(fontsize=8)
@@ -86,19 +88,21 @@ def points(panels: Mapping[str, tuple], *, xlabel: str = "", ylabel: str = "") -
     return figure
 
 
-def classes(panels: Mapping[str, Values], labels, class_names: Sequence[str]) -> Figure:
-    """A panel per title: points [number, 2] in the colours of their classes, whose names stand at their medians."""
-    figure, axes = plots.make_panels(len(panels), size=(5.0, 4.6))
+def classes(panels: Mapping[str, Values], labels, class_names: Sequence[str], *, title: str = "") -> Figure:
+    """A panel per title: points [number, 2], drawn as their short class names, which stand large at the medians."""
+    figure, axes = style.make_panels(len(panels), height=4.6)
     labels = np.asarray(labels)
-    for axis, (title, spots) in zip(axes, panels.items(), strict=True):
-        axis.scatter(*np.transpose(spots), c=labels, cmap="tab10", vmin=0, vmax=9, s=6)
+    for axis, (panel, spots) in zip(axes, panels.items(), strict=True):
         for label, name in enumerate(class_names):
-            if (labels == label).any():
-                place = np.median(spots[labels == label], axis=0)
-                axis.text(
-                    *place, name, ha="center", va="center", bbox={"boxstyle": "round", "fc": "white", "alpha": 0.8}
-                )
-        axis.set(title=title, xticks=[], yticks=[])
+            chosen = spots[labels == label]
+            if len(chosen):
+                colour = matplotlib.colormaps["tab10"](label % 10)
+                axis.plot(*chosen.T, linestyle="none", marker=f"${name}$", markersize=5, color=colour, mew=0.2)
+                box = {"boxstyle": "round", "fc": "white", "ec": colour, "alpha": 0.85}
+                axis.text(*np.median(chosen, axis=0), name, ha="center", va="center", fontsize=13, bbox=box)
+        axis.set(title=panel, xticks=[], yticks=[])
+        axis.spines[:].set_visible(True)
+    figure.suptitle(title, fontsize=11)
     return figure
 
 
@@ -143,34 +147,58 @@ def tables(
     return figure
 
 
-def network(neurons: Sequence[np.ndarray], edges: Sequence[np.ndarray], *, title: str = "") -> Figure:
-    """A fully connected net, from left to right: `neurons` holds a value for each of its neurons but the inputs.
+def sliding(t, pairs: Mapping[str, tuple[Values, Values, Values]], places: Sequence[float]) -> Figure:
+    """A column per title, of f, g and their convolution over t: a row for each place of g turned round, then f * g.
 
-    `edges` holds a matrix [from, to] for each layer. Red is positive and blue negative, and the thicker the larger.
+    The area under the product of f and the turned g, shaded, is the convolution at that place, a dot in the last row.
     """
-    columns = [np.zeros(len(edges[0])), *neurons]
-    heights = [(len(column) - 1) / 2 - np.arange(len(column)) for column in columns]  # the first on top
-    figure = Figure(figsize=(2.4 * len(columns), 1.3 * max(map(len, columns)) + 0.6), layout="constrained")
-    axis = figure.subplots()
-    largest = max(np.abs(matrix).max() for matrix in edges) or 1
-    for number, matrix in enumerate(edges):
-        for (row, column), value in np.ndenumerate(matrix):
-            ends = heights[number][row], heights[number + 1][column]
-            colour = "tab:red" if value > 0 else "tab:blue"
-            axis.plot([number, number + 1], ends, color=colour, linewidth=0.3 + 5 * abs(value) / largest, zorder=1)
-    limit = max(np.abs(values).max() for values in neurons) or 1
-    coolwarm = matplotlib.colormaps["coolwarm"]
-    for number, values in enumerate(columns):
-        names = [f"$x_{index}$" for index in range(1, len(values) + 1)]
-        shades = coolwarm(values / limit / 2 + 0.5) if number else ["lightgrey"] * len(values)
-        axis.scatter([number] * len(values), heights[number], s=1300, c=shades, edgecolors="black", zorder=2)
-        for height, name, value in zip(heights[number], names, values, strict=True):
-            text = name if number == 0 else f"{value:.3f}"
-            axis.text(number, height, text, ha="center", va="center", fontsize=8, zorder=3)
-    axis.set(
-        title=title, xlim=(-0.4, len(columns) - 0.6), ylim=(-max(map(len, columns)) / 2, max(map(len, columns)) / 2)
-    )
-    axis.axis("off")
+    figure, axes = style.make_panels((len(places) + 1) * len(pairs), height=1.75, num_columns=len(pairs), sharex=True)
+    for column, (title, (f, g, result)) in zip(axes.reshape(-1, len(pairs)).T, pairs.items(), strict=True):
+        areas = []
+        for axis, place in zip(column, places, strict=False):
+            turned = np.interp(place - t, t, g, left=0, right=0)
+            areas.append(np.trapezoid(f * turned, t))
+            axis.plot(t, f, color=style.BLUE)
+            axis.plot(t, turned, color=style.RED)
+            axis.fill_between(t, f * turned, color=style.GREY, alpha=0.5, linewidth=0)
+            axis.set_title(f"t = {place:g}: shaded area {areas[-1]:.2f}", fontsize=10)
+        column[-1].plot(t, result, color=style.GREEN)
+        column[-1].plot(places, areas, "o", color="black")
+        column[0].set_title(f"{title}\n\n{column[0].get_title()}", fontsize=10)
+        column[-1].set_title("f * g at every t", fontsize=10)
+        column[-2].set_xlabel("τ")
+        column[-1].set_xlabel("t")
+    for axis in axes[:: len(pairs)]:
+        axis.set_ylabel("value")
+    key = {"f(τ)": style.BLUE, "g(t - τ): turned round, moved by t": style.RED, "their product": style.GREY}
+    lines = [Line2D([], [], color=colour, linewidth=3) for colour in key.values()]
+    figure.legend(lines, key, loc="outside upper center", ncols=len(key), fontsize=10)
+    return figure
+
+
+def modes(picture: Values, kernel: Values, results: Mapping[str, Values], *, title: str = "") -> Figure:
+    """A picture, a kernel, and full results of moving one over the other, with frames: which part each mode keeps."""
+    full = np.add(np.shape(picture), np.shape(kernel)) - 1
+    sizes = {"full": full, "same": np.array(np.shape(picture)), "valid": full - 2 * (np.array(np.shape(kernel)) - 1)}
+    meanings = "kernel and picture touch", "the kernel's middle is on the picture", "the whole kernel is on it"
+    lines = (style.BLUE, "-"), (style.RED, "--"), (style.GREEN, ":")
+    panels = {"picture": picture, "kernel": kernel, **results}
+    figure = Figure(figsize=(style.WIDTH, 5.0), layout="constrained")
+    axes = figure.subplots(1, len(panels), width_ratios=[np.shape(image)[1] for image in panels.values()])
+    for axis, (name, image) in zip(axes, panels.items(), strict=True):
+        height, width = np.shape(image)
+        axis.pcolormesh(np.asarray(image), cmap="gray_r", edgecolors="lightgrey", linewidth=0.4)
+        axis.set(
+            title=f"{name}\n{height} × {width}", aspect="equal", xlim=(-0.2, width + 0.2), ylim=(height + 0.2, -0.2)
+        )
+        axis.axis("off")
+    for (mode, size), meaning, (colour, line) in zip(sizes.items(), meanings, lines, strict=True):
+        label = f"{mode}, {size[0]} × {size[1]}: {meaning}"
+        options: dict = {"edgecolor": colour, "linestyle": line, "linewidth": 2.5, "fill": False, "label": label}
+        for axis in axes[2:]:
+            axis.add_patch(Rectangle(tuple((full - size)[::-1] // 2), *size[::-1], **options))
+    figure.suptitle(title, fontsize=11)
+    figure.legend(handles=axes[-1].patches, loc="outside lower center", fontsize=10)
     return figure
 
 

@@ -6,7 +6,10 @@ from typing import NamedTuple, TypeAlias
 import jax
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+
+from jaxnn.lab import style
 
 Values: TypeAlias = np.ndarray | jax.Array
 
@@ -23,36 +26,59 @@ def make_panels(number: int, *, size: tuple[float, float], num_columns: int | No
 
 
 def image_grid(
-    images,
+    images: Values | Sequence,
     titles: Sequence[str],
     *,
     num_columns: int = 10,
     wrong: Sequence[bool] | Values | None = None,
-    signed: bool = False,
+    signed: bool | Sequence[bool] | Values = False,
     size: float = 1.0,
+    heading: str = "",
 ) -> Figure:
-    """Images [height, width] or [height, width, 1], any number and size, with a title each; red where `wrong`.
+    """Framed images [height, width] or [height, width, 1], any number and size, with a title each; red where `wrong`.
 
-    Grey, 0 (or the lowest value) white; if `signed`, 0 is white, positive red and negative blue, each image on a scale
-    of its own. `size` is the width of each in inches.
+    Images beyond the titles have none. A string among the images is written in the place of one. Grey, 0 (or the lowest
+    value) white; where `signed`, 0 is white, positive red and negative blue, each image on a scale of its own. `size`
+    is the width of each in inches, less where the columns are many. `heading` stands above all of them.
     """
-    num_rows = -(-len(images) // num_columns)
-    height = size + 0.15 + 0.15 * max(title.count("\n") + 1 for title in titles)  # of a row
-    figure = Figure(figsize=(size * num_columns, height * num_rows))
+    titles, num_columns = [*titles, *[""] * (len(images) - len(titles))], min(num_columns, len(images))
+    size = min(size, style.WIDTH / num_columns)
+    lines = [max(text.count("\n") + bool(text) for text in row) for row in _rows(titles, num_columns)]
+    heights = [size + 0.05 + 0.16 * number for number in lines]
+    width, height = size * num_columns, sum(heights) + 0.25 * (heading.count("\n") + bool(heading))
+    figure = Figure(figsize=(width, height))
     axis = figure.add_axes((0, 0, 1, 1), autoscale_on=False)  # one for all, in inches: one for each takes long to draw
-    for index, (image, title) in enumerate(zip(images, titles, strict=True)):
-        image = np.asarray(image, float).reshape(np.shape(image)[:2])
-        x, y = (index % num_columns + 0.5) * size, (num_rows - 1 - index // num_columns) * height + size / 2 + 0.05
-        half_height, half_width = 0.47 * size * np.array(image.shape) / max(image.shape)
-        extent = (x - half_width, x + half_width, y - half_height, y + half_height)
-        limit = np.abs(image).max() or 1
-        low, high = (-limit, limit) if signed else (None, None)
-        axis.imshow(image, cmap="RdBu_r" if signed else "gray_r", vmin=low, vmax=high, extent=extent)
-        colour = "crimson" if wrong is not None and wrong[index] else "black"
-        axis.text(x, y + size / 2, title, ha="center", va="bottom", fontsize=9, color=colour, parse_math=False)
-    axis.set(xlim=(0, size * num_columns), ylim=(0, height * num_rows))
+    bottoms = sum(heights) - np.cumsum(heights)
+    signs = np.broadcast_to(signed, len(images))
+    for index, (image, text) in enumerate(zip(images, titles, strict=True)):
+        x, y = (index % num_columns + 0.5) * size, bottoms[index // num_columns] + size / 2 + 0.03
+        if isinstance(image, str):
+            axis.text(x, y, image, ha="center", va="center", fontsize=9)
+        else:
+            _draw_image(axis, image, x, y, 0.94 * size, signed=signs[index])
+        colour = style.RED if wrong is not None and wrong[index] else "black"
+        axis.text(x, y + size / 2 - 0.02, text, ha="center", va="bottom", fontsize=9, color=colour, parse_math=False)
+    if heading:
+        axis.text(width / 2, height - 0.05, heading, ha="center", va="top", fontsize=11)
+    axis.set(xlim=(0, width), ylim=(0, height))
     axis.axis("off")
     return figure
+
+
+def _rows(values, length):
+    return [values[start : start + length] for start in range(0, len(values), length)]
+
+
+def _draw_image(axis, image, x, y, size, *, signed):
+    """An image in a frame around (x, y), as wide or as high as `size`."""
+    image = np.asarray(image, float).reshape(np.shape(image)[:2])
+    height, width = size * np.array(image.shape) / max(image.shape)
+    corner = x - width / 2, y - height / 2
+    limit = np.abs(image).max() or 1
+    low, high = (-limit, limit) if signed else (None, None)
+    extent = (corner[0], corner[0] + width, corner[1], corner[1] + height)
+    axis.imshow(image, cmap="RdBu_r" if signed else "gray_r", vmin=low, vmax=high, extent=extent)
+    axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="darkgrey", linewidth=0.5))
 
 
 def confusion(matrix, class_names: Sequence[str], *, title: str = "") -> Figure:

@@ -2,8 +2,9 @@ import io
 
 import numpy as np
 import pytest
+import scipy.signal
 
-from jaxnn.lab import diagrams
+from jaxnn.lab import diagrams, style
 
 RNG = np.random.default_rng(0)
 NAMES = ["a", "b", "c"]
@@ -51,6 +52,8 @@ def test_points_lie_beside_a_line_of_a_slope():
 def test_classes_stand_at_their_medians():
     spots = np.array([[0.0, 0.0], [2.0, 2.0], [5.0, 1.0]])
     (axis,) = draws(diagrams.classes({"plane": spots}, [0, 0, 2], NAMES))
+    np.testing.assert_array_equal(axis.lines[0].get_xydata(), spots[:2])
+    assert [line.get_marker() for line in axis.lines] == ["$a$", "$c$"]
     assert [(text.get_text(), text.get_position()) for text in axis.texts] == [("a", (1, 1)), ("c", (5, 1))]
 
 
@@ -73,14 +76,31 @@ def test_tables_write_mean_and_standard_deviation():
     assert [text.get_text() for text in axis.texts] == ["0.25"]
 
 
-def test_a_network_shows_its_values_and_the_signs_of_its_weights():
-    edges = [np.array([[1.0, -2.0], [0.5, 0.0], [3.0, 1.0]]), np.array([[1.0], [-1.0]])]
-    (axis,) = draws(diagrams.network([np.array([0.25, -0.5]), np.array([1.0])], edges))
-    assert [text.get_text() for text in axis.texts] == ["$x_1$", "$x_2$", "$x_3$", "0.250", "-0.500", "1.000"]
-    assert [line.get_color() for line in axis.lines[:2]] == ["tab:red", "tab:blue"]
-    assert len(axis.lines) == 8
-    widths = [line.get_linewidth() for line in axis.lines]
-    assert np.argmax(widths) == 4  # of the weight 3
+def test_the_shaded_area_is_the_convolution_at_its_place():
+    t = np.linspace(-3, 3, 1201)
+    box, ramp = (np.abs(t) < 0.5).astype(float), np.where((t > 0) & (t < 1), t, 0)
+    triangle = np.maximum(1 - np.abs(t), 0)
+    figure = diagrams.sliding(t, {"boxes": (box, box, triangle), "ramp": (box, ramp, t)}, places=(-0.75, 0.0))
+    axes = np.reshape(draws(figure), (3, 2))
+    assert [axis.get_title() for axis in axes[:2, 0]] == [
+        "boxes\n\nt = -0.75: shaded area 0.25",
+        "t = 0: shaded area 1.00",
+    ]
+    np.testing.assert_allclose(axes[2, 0].lines[1].get_xydata(), [[-0.75, 0.25], [0, 1]], atol=0.006)
+    turned = axes[0, 1].lines[1].get_ydata()
+    np.testing.assert_allclose(turned, np.interp(-0.75 - t, t, ramp), atol=1e-12)
+
+
+def test_frames_are_what_each_mode_keeps():
+    picture, kernel = RNG.normal(size=(6, 7)), RNG.normal(size=(3, 5))
+    full = scipy.signal.convolve2d(picture, kernel)
+    axis = draws(diagrams.modes(picture, kernel, {"convolution": full}))[2]
+    for frame, mode in zip(axis.patches, ("full", "same", "valid"), strict=True):
+        (x, y), width, height = frame.get_xy(), frame.get_width(), frame.get_height()
+        np.testing.assert_array_equal(
+            full[y : y + height, x : x + width], scipy.signal.convolve2d(picture, kernel, mode)
+        )
+        assert frame.get_label().startswith(f"{mode}, {height} × {width}: ")
 
 
 def test_classified_says_what_a_mistake_was_taken_for():
@@ -88,7 +108,7 @@ def test_classified_says_what_a_mistake_was_taken_for():
     labels = np.array([0, 2, 2])
     (axis,) = draws(diagrams.classified(RNG.uniform(size=(3, 4, 4, 1)), labels, probs, NAMES, worst=False))
     assert [text.get_text() for text in axis.texts] == ["a", "c\nas a\n37.5%", "c"]
-    assert [text.get_color() for text in axis.texts] == ["black", "crimson", "black"]
+    assert [text.get_color() for text in axis.texts] == ["black", style.RED, "black"]
 
 
 def test_classified_shows_the_worst_mistakes_first():
@@ -99,5 +119,5 @@ def test_classified_shows_the_worst_mistakes_first():
     for worst, number, wrong in ((True, 30, 20), (False, 60, 10)):
         (axis,) = draws(diagrams.classified(RNG.uniform(size=(70, 4, 4, 1)), labels, probs, NAMES, worst=worst))
         colours = [text.get_color() for text in axis.texts]
-        assert (len(colours), colours.count("crimson")) == (number, wrong)
+        assert (len(colours), colours.count(style.RED)) == (number, wrong)
         assert axis.texts[0].get_text().endswith("1.0%") == worst

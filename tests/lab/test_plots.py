@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pytest
 
-from jaxnn.lab import plots
+from jaxnn.lab import plots, style
 
 RNG = np.random.default_rng(0)
 
@@ -19,7 +19,7 @@ def test_image_grid_shows_every_image_with_its_title():
     wrong = [index == 2 for index in range(7)]
     (axis,) = draws(plots.image_grid(images, list("abcdefg"), num_columns=3, wrong=wrong))
     assert [text.get_text() for text in axis.texts] == list("abcdefg")
-    assert [text.get_color() for text in axis.texts[:4]] == ["black", "black", "crimson", "black"]
+    assert [text.get_color() for text in axis.texts[:4]] == ["black", "black", style.RED, "black"]
     for shown, image, text in zip(axis.images, images, axis.texts, strict=True):
         np.testing.assert_array_equal(shown.get_array(), image[..., 0])
         left, right, bottom, top = shown.get_extent()
@@ -38,6 +38,21 @@ def test_image_grid_of_any_sizes_with_0_in_the_middle_of_the_colours():
     assert [shown.get_clim() for shown in axis.images] == [(-3, 3), (-1, 1)]
     extents = [np.diff(shown.get_extent())[[0, 2]] for shown in axis.images]  # width and height
     np.testing.assert_allclose(extents, [[0.94, 0.47], [0.94, 0.94]])
+
+
+def test_image_grid_has_words_among_its_images_and_a_frame_round_each():
+    images = ["row", RNG.uniform(size=(3, 3)), "", RNG.normal(size=(3, 3))]
+    figure = plots.image_grid(
+        images, ["", "a"], num_columns=2, signed=[False, False, False, True], heading="two", size=9.0
+    )
+    (axis,) = draws(figure)
+    assert figure.get_figwidth() == 9
+    assert [text.get_text() for text in axis.texts if text.get_text()] == ["row", "a", "two"]
+    assert [image.get_cmap().name for image in axis.images] == ["gray_r", "RdBu_r"]
+    for image, frame in zip(axis.images, axis.patches, strict=True):
+        np.testing.assert_allclose(np.reshape(image.get_extent(), (2, 2)).T, frame.get_bbox().get_points())
+    lows = [image.get_extent()[2] for image in axis.images]
+    assert lows[0] - lows[1] == pytest.approx(4.55)  # the second row has no titles
 
 
 def test_lines_of_several_runs_show_their_mean_and_standard_deviation():

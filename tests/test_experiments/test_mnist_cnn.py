@@ -11,7 +11,7 @@ import pytest
 
 from experiments import load, load_net, mnist_cnn
 from jaxnn import training
-from jaxnn.lab import datasets
+from jaxnn.lab import datasets, devices
 from jaxnn.lab.config import BadUsageError
 from jaxnn.lab.run import Run, RunFailedError
 from jaxnn.models import Model
@@ -56,7 +56,7 @@ def test_a_loaded_net_is_trained_on_as_resume_does_it(three_nets, tmp_path):
     data = datasets.mnist(num_train=config.num_train).train
     train = functools.partial(training.train_steps, batch_size=config.batch_size, num_steps=40)
     train = jax.jit(train, static_argnums=(2, 3))
-    ends, _ = training.map_nets(lambda net, data: train(net, data, loss_fn, optimizer), nets, data)
+    ends, _ = devices.map_nets(lambda net, data: train(net, data, loss_fn, optimizer), nets, data)
     expected = load(three_nets.folder).nets
     assert ends.step.tolist() == [80] * 3
     jax.tree.map(np.testing.assert_array_equal, (ends.params, ends.state), (expected.params, expected.state))
