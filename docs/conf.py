@@ -12,6 +12,7 @@ myst_fence_as_directive = ["math"]  # ```math, as GitHub knows it
 html_theme = "furo"
 html_title = project
 html_copy_source = html_use_index = False
+html_extra_path = ["play.html"]
 html_static_path, html_css_files = ["static"], ["site.css"]
 html_math_renderer = "mathml"
 

@@ -22,7 +22,7 @@ PICTURES = ROOT / "docs" / "pictures"
 EXPERIMENTS = sorted({path.stem for path in (ROOT / "experiments").glob("[!_]*.py")} - {"export"})  # it draws nothing
 NEED_A_NET = "predict", "feature_maps", "fine_tune", "play"  # of mnist_cnn
 NOT_SHOWN = {"logistic_regression/confusion_breast_cancer.png", "tabular/confusion_breast_cancer.png"}
-NOT_SHOWN |= {"tabular/confusion_iris.png"}  # more of a kind that is shown
+NOT_SHOWN |= {"tabular/confusion_iris.png", "play/mistakes.png"}  # more of a kind that is shown
 MAX_WIDTH, MAX_PICTURE, MAX_BYTES = 900, 1_000_000, 9_000_000
 
 
