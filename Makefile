@@ -25,7 +25,7 @@ ifneq ($(strip $(EXTRA)),$(strip $(shell cat .venv/.extra 2>/dev/null)))
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup experiment experiments test gallery docs bench check check-full format lock clean
+.PHONY: help setup experiment experiments test guide docs bench check check-full format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -55,8 +55,8 @@ experiments: $(READY)  ## list the experiments, with the time that each takes on
 test: $(READY)  ## the tests
 	@$(BIN)/python -m pytest $(ARGS)
 
-gallery: $(READY)  ## run every experiment and collect the pictures in docs/gallery.md (a quarter of an hour)
-	@$(BIN)/python docs/gallery.py
+guide: $(READY)  ## run every experiment and write the guided pages in docs (half an hour); ARGS=--render only writes them
+	@$(BIN)/python docs/guide.py $(ARGS)
 
 docs: $(READY)  ## build the site in docs/_build; ARGS=serve shows it on http://localhost:8000
 	@$(BIN)/python docs/api.py

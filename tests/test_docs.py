@@ -20,7 +20,10 @@ def build(source, target):
 def test_the_site_builds(tmp_path):
     done = build(ROOT / "docs", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert {"index.html", "recipes.html", "api.html", "gallery.html"} <= {path.name for path in tmp_path.iterdir()}
+    assert {f"{path.stem}.html" for path in (ROOT / "docs").glob("*.md")} <= {path.name for path in tmp_path.iterdir()}
+    page = (tmp_path / "3-gradient-descent.html").read_text()
+    assert '<math xmlns="http://www.w3.org/1998/Math/MathML" display="block">' in page
+    assert not re.findall(r'(?:src|href)="(https?:[^"]*\.(?:js|css))', page)  # formulas too are set without a network
 
 
 @pytest.mark.parametrize("link", ["gone.md", "#gone", "index.md#gone"])

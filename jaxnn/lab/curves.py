@@ -99,7 +99,7 @@ def gradients(panels: Mapping[str, Mapping[str, tuple[Values, Values]]]) -> Figu
     for axis, panel in zip(figure.axes, panels.values(), strict=False):
         axis.axhspan(min(low, -7), -6, color=style.BLUE, alpha=0.12, linewidth=0)
         axis.axhspan(2, max(high, 3), color=style.RED, alpha=0.12, linewidth=0)
-        right = max(layers.max() for layers, _ in panel.values())
+        right = max(np.max(layers).item() for layers, _ in panel.values())
         axis.text(right, min(low, -7) + 1, "vanishes", ha="right", color=style.BLUE)
         axis.text(right, 2.5, "explodes", ha="right", color=style.RED)
         axis.set(ylim=(min(low, -7), max(high, 3)))
