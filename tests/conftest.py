@@ -1,5 +1,6 @@
 """Shapes and dtypes of public functions are checked while the tests run; compiled programs are kept between runs."""
 
+import gc
 import importlib.metadata
 import os
 
@@ -15,11 +16,12 @@ import jaxtyping
 import pytest
 
 jaxtyping.install_import_hook("jaxnn", "beartype.beartype")
+gc.set_threshold(50_000, 50, 100)  # JAX makes so many small objects that looking for garbage took a tenth of the time
 
 
 def pytest_configure(config):
     jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def pytest_collection_modifyitems(items):

@@ -19,7 +19,6 @@ from jaxnn import cnn, deck, descent, models
 from jaxnn.lab import images
 from jaxnn.lab.config import BadUsageError
 
-pytestmark = pytest.mark.full  # a minute, and it needs Chromium
 PICTURES = sorted((Path(__file__).parents[2] / "docs" / "digits").iterdir())
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 PREPARE = """
