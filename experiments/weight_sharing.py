@@ -147,4 +147,4 @@ def main(config: Config, run: Run) -> dict:
 
 
 if __name__ == "__main__":
-    start(Config, main, quick=Config((1000,), num_steps=40, num_seeds=2), resumable=True)
+    start(Config, main, quick=Config((1000,), num_steps=10, num_seeds=2), resumable=True)

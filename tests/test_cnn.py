@@ -262,12 +262,11 @@ def test_every_form_is_trained_seeds_at_once(name):
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "linen_without_flag"])
 def test_noise_is_drawn_from_the_key_alone(name):
     model = MODELS[name]
-    with jax.checking_leaks():
-        params, state = jax.jit(model.init)(KEY, IMAGES)
-        apply = jax.jit(model.apply)
-        first, updated = apply(params, state, IMAGES, KEY)
-        other, _ = apply(params, state, IMAGES, jax.random.key(3))
-        inference, same = apply(params, state, IMAGES)
+    params, state = jax.jit(model.init)(KEY, IMAGES)
+    apply = jax.jit(model.apply)
+    first, updated = apply(params, state, IMAGES, KEY)
+    other, _ = apply(params, state, IMAGES, jax.random.key(3))
+    inference, same = apply(params, state, IMAGES)
     np.testing.assert_array_equal(first, apply(params, state, IMAGES, KEY)[0])
     assert not np.isclose(first, other).any()
     assert not np.isclose(first, inference).any()

@@ -1,8 +1,8 @@
 """The scripts of docs/recipes.md run as they stand there, and print what they say."""
 
+import contextlib
 import re
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,8 +20,9 @@ def runs(tmp_path_factory):
     """A folder of runs with one of mnist_cnn, as small as can be."""
     folder = tmp_path_factory.mktemp("runs")
     settings = "--channels 4 8 --hidden-size 16 --num-train 1000 --epochs 1 --eval-every 20"
-    command = [sys.executable, "-m", "experiments", "mnist_cnn", *settings.split(), "--out", folder / "run"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(None):
+        patch.setattr(sys, "argv", ["mnist_cnn", *settings.split(), "--out", str(folder / "run")])
+        runpy.run_path(str(ROOT / "experiments" / "mnist_cnn.py"), run_name="__main__")
     return folder
 
 

@@ -24,9 +24,9 @@ ROOT = Path(__file__).parents[2]
 
 @functools.wraps(datasets.mnist)
 def few_digits(*args, whole=datasets.mnist, **sizes):
-    """MNIST with 1,000 images each to validate and to test on: the toy runs are not about accuracy."""
+    """MNIST with 400 images each to validate and to test on: the toy runs are not about accuracy."""
     splits = whole(*args, **sizes)
-    validation, test = jax.tree.map(lambda leaf: leaf[:1000], (splits.validation, splits.test))
+    validation, test = jax.tree.map(lambda leaf: leaf[:400], (splits.validation, splits.test))
     return splits._replace(validation=validation, test=test)
 
 

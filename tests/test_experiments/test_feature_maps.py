@@ -15,7 +15,7 @@ def test_maps_are_those_of_scipy(toy_run):
 
 def test_looks_into_the_first_net_of_a_run(three_nets):
     module, variables = feature_maps.load_net(three_nets.folder)
-    inputs, labels = jax.tree.map(lambda leaf: leaf[:1000], datasets.mnist().validation)
+    inputs, labels = jax.tree.map(lambda leaf: leaf[:400], datasets.mnist().validation)
     logits = jax.jit(lambda images: module.apply(variables, images, train=False))(inputs)
     accuracies = {(row["step"], row["seed"]): row["validation_accuracy"] for row in three_nets.rows}
     assert metrics.accuracy(logits, labels) == pytest.approx(accuracies[80, 3], abs=0.003)

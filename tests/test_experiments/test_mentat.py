@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,22 +16,20 @@ def eight_nets(tmp_path_factory):
     command = [sys.executable, "-m", "experiments", "mentat", "--seed", "3", "--num-seeds", "8", "--out", str(folder)]
     optimized = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "XLA_FLAGS": ""}
     subprocess.run(command, check=True, capture_output=True, env=optimized)
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return SimpleNamespace(summary=json.loads((folder / "summary.json").read_text()), rows=rows)
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_keeps_the_contract(toy_run):
-    assert len(toy_run("mentat", "--num-seeds", 2).rows) == 18
+def test_keeps_the_contract_and_the_updates_of_numpy(toy_run):
+    toy = toy_run("mentat", "--num-seeds", 2)
+    assert len(toy.rows) == 18
+    assert toy.summary["difference_to_numpy"] < 1e-12
 
 
-def test_updates_are_those_of_numpy(eight_nets):
-    assert eight_nets.summary["difference_to_numpy"] < 1e-12
-
-
+@pytest.mark.full
 @pytest.mark.parametrize("function", MENTAT_ERRORS)
 def test_errs_as_mentat_itself_does(eight_nets, function):
     for neurons, (mean, sd) in MENTAT_ERRORS[function].items():
-        rows = [row for row in eight_nets.rows if (row["function"], row["neurons"]) == (function, neurons)]
+        rows = [row for row in eight_nets if (row["function"], row["neurons"]) == (function, neurons)]
         errors = np.array([row["train_error"] for row in rows])
         assert len(errors) == 8
         assert abs(errors.mean() - mean) < errors.std(ddof=1) + sd

@@ -19,6 +19,7 @@ def test_nets_fit_their_own_digits_better_than_others(toy):
     assert toy.summary["nothing_gap"] == pytest.approx(0.25, abs=0.1)
 
 
+@pytest.mark.full
 def test_resumes_bit_for_bit(toy, resumes_bit_for_bit):
     resumes_bit_for_bit("overfitting", toy)
 

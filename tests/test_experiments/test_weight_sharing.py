@@ -47,12 +47,13 @@ def test_nets_are_compared_seed_by_seed(toy):
 
 def test_the_nets_of_a_kind_can_be_loaded(toy):
     _, model, _, _, net, _ = load(toy.folder, "local", seed=4)
-    images, labels = (jnp.asarray(leaf[:1000]) for leaf in datasets.mnist().test)
+    images, labels = (jnp.asarray(leaf[:400]) for leaf in datasets.mnist().test)
     row = next(row for row in toy.rows if (row["net"], row["seed"]) == ("local", 4))
     logits, _ = model.apply(net.params, net.state, images)
     assert metrics.accuracy(logits, labels) == pytest.approx(row["test_accuracies_by_shift"][0], abs=2e-3)
 
 
+@pytest.mark.full
 def test_resumes_bit_for_bit(toy, resumes_bit_for_bit):
     resumes_bit_for_bit("weight_sharing", toy)
 
