@@ -26,7 +26,7 @@ def experiments(*arguments):
     ("arguments", "message"),
     [
         (["mnist_cn"], "no experiment is called 'mnist_cn': did you mean mnist_cnn?"),
-        (["xyz"], "no experiment is called 'xyz'; there are: backpropagation, convolution,"),
+        (["xyz"], "no experiment is called 'xyz'; there are: backpropagation, batch_normalisation,"),
         ([], "name an experiment; there are:"),
         (["information", "--resolution", "1"], "--resolution: input should be greater than or equal to 2, not 1"),
     ],
