@@ -25,7 +25,6 @@ from jaxnn.lab.run import Run
 from jaxnn.lab.start import start
 from jaxnn.types import Batch
 
-make_loss = functools.cache(training.make_loss)  # one for each model, that it be compiled once
 DEEP_NETS = {"logistic, Glorot": (jax.nn.sigmoid, glorot_normal()), "ReLU, He": (jax.nn.relu, he_normal())}
 
 
@@ -38,11 +37,12 @@ class Config:
     seed: Seed = 1  # of the points and the nets
 
 
-def watch(config: Config, model, loss, optimizer, data, **sizes):
+@functools.partial(jax.jit, static_argnames=("model", "loss", "optimizer", "batch_size", "steps"))
+def watch(seed, data, model, loss, optimizer, *, batch_size: int, steps: tuple[int, ...]):
     """A net at each of some steps of its training."""
-    net = training.init_train_state(jax.random.key(config.seed), model, optimizer, data.inputs[:1])
-    train = jax.jit(training.snapshots, static_argnames=("loss_fn", "optimizer", *sizes))
-    return train(net, data, loss_fn=make_loss(model, loss), optimizer=optimizer, **sizes)
+    net = training.init_train_state(jax.random.key(seed), model, optimizer, data.inputs[:1])
+    loss_fn = training.make_loss(model, loss)
+    return training.snapshots(net, data, loss_fn, optimizer, batch_size=batch_size, steps=steps)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -79,7 +79,7 @@ def functions(config: Config, run: Run) -> dict:
         model, optimizer = models.mlp([size], 1, activation=jax.nn.sigmoid), optax.flatten(optax.adam(0.03))
         for name, f in parsed.items():
             data = Batch(inputs, f(*inputs.T)[:, None])
-            nets = watch(config, model, losses.squared_error, optimizer, data, batch_size=200, steps=steps)
+            nets = watch(config.seed, data, model, losses.squared_error, optimizer, batch_size=200, steps=steps)
             found[name] = outputs_of(model, nets, jnp.dstack([x1, x2]))[..., 0]
         errors[f"functions_error_{size}"] = jnp.stack([(found[name][-1] - values[name]) ** 2 for name in values]).mean()
     run.save_animation("functions", films.growing_fits(values, fits, steps))
@@ -92,7 +92,7 @@ def spirals(config: Config, run: Run) -> dict:
     arm = jnp.hstack([jnp.cos(angles), jnp.sin(angles)]) * angles / 4
     data, optimizer = Batch(jnp.array([*arm, *-arm]), jnp.repeat(jnp.arange(2), 97)), optax.flatten(optax.adam(0.003))
     model, steps = models.mlp([32, 32], 2, activation=jnp.tanh), tuple(i**2 // 2 for i in range(config.num_frames))
-    nets = watch(config, model, losses.softmax_cross_entropy, optimizer, data, batch_size=194, steps=steps)
+    nets = watch(config.seed, data, model, losses.softmax_cross_entropy, optimizer, batch_size=194, steps=steps)
     accuracies, x = metrics.accuracies(outputs_of(model, nets, data.inputs), data.targets), jnp.linspace(-3.6, 3.6, 121)
     probs = jax.nn.softmax(outputs_of(model, nets, jnp.dstack(jnp.meshgrid(x, x))))[..., 1]
     run.save_animation("spirals", films.growing_boundary(x, probs, data.inputs, data.targets, accuracies, steps))
@@ -109,7 +109,7 @@ def kernels(config: Config, data, run: Run) -> dict:
         return params, state
 
     model = models.Model(init, net.apply)
-    nets = watch(config, model, losses.softmax_cross_entropy, optax.adam(0.005), data.train, **sizes)
+    nets = watch(config.seed, data.train, model, losses.softmax_cross_entropy, optax.adam(0.005), **sizes)
     found, digit = nets.params["Conv_0"]["kernel"], data.validation.inputs[2:3] / 255
     maps = jax.lax.map(lambda kernel: ops.conv2d(digit, kernel, padding="VALID")[0], found)
     accuracies = metrics.accuracies(outputs_of(model, nets, data.validation.inputs), data.validation.targets)
@@ -119,7 +119,7 @@ def kernels(config: Config, data, run: Run) -> dict:
 
 def gradient_norms(model, data, net):
     """Of the weights of each hidden layer of a `deep_mlp`."""
-    loss_fn = make_loss(model, losses.softmax_cross_entropy)
+    loss_fn = training.make_loss(model, losses.softmax_cross_entropy)
     gradient = jax.grad(lambda params: loss_fn(params, net.state, data, None)[0].mean())(net.params)
     return jnp.append(*(jnp.linalg.norm(gradient[part]["weight"], axis=(-2, -1)) for part in ("first", "hidden")))
 
@@ -130,7 +130,7 @@ def gradients(config: Config, data, run: Run) -> dict:
     for name, (activation, weight_init) in DEEP_NETS.items():
         deep = models.deep_mlp(20, 40, 10, activation=activation, weight_init=weight_init)
         model, optimizer = models.preprocess(layers.flatten_pixels, deep), optax.sgd(0.01, momentum=0.9)
-        nets = watch(config, model, losses.softmax_cross_entropy, optimizer, data.train, **sizes)
+        nets = watch(config.seed, data.train, model, losses.softmax_cross_entropy, optimizer, **sizes)
         norms[name] = jax.lax.map(functools.partial(gradient_norms, model, data.validation), nets)
         accuracies[name] = metrics.accuracies(outputs_of(model, nets, data.validation.inputs), data.validation.targets)
     run.save_animation("gradients", films.layer_gradients(norms, accuracies, sizes["steps"]))

@@ -18,7 +18,7 @@ import sklearn.metrics
 from jaxnn import backprop, losses, metrics
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "short")
-hypothesis.settings.register_profile("short", max_examples=20, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("short", max_examples=10, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("long", max_examples=2000, deadline=None)
 hypothesis.settings.load_profile(PROFILE)
 

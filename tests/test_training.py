@@ -403,6 +403,20 @@ def test_early_stopping_of_several_trainings_is_that_of_each():
         assert bitwise_equal(jax.tree.map(lambda leaf, i=index: leaf[i], both), each(scores[index]))
 
 
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_two_devices_compute_as_one(x64, micro_batch):
+    """With dropout; the full suite takes more devices, in two processes."""
+    found, data = [], in_float64(DATA)
+    settings = {"batch_size": 4, "num_steps": 20, "micro_batch": micro_batch}
+    for mesh in (None, training.batch_mesh(4, num_devices=2)):
+        given = start_at(KEY, ADAM, inputs=data.inputs), data
+        train = jax.jit(functools.partial(training.train_steps, **settings, mesh=mesh), static_argnums=(2, 3))
+        end, metrics = train(*(training.replicate(given, mesh) if mesh else given), noisy_loss_fn, ADAM)
+        assert len(metrics["loss"].sharding.device_set) == (2 if mesh else 1)
+        found.append(jax.device_get((end.params, metrics)))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-10), *found)
+
+
 @pytest.fixture(scope="module")
 def differences(tmp_path_factory):
     """Between trainings on one and on several devices, in two processes with 4 virtual devices each."""
@@ -428,6 +442,7 @@ def differences(tmp_path_factory):
     return [json.loads(out.splitlines()[-1]) for out, _ in outcomes]
 
 
+@pytest.mark.full
 def test_several_devices_compute_as_one(differences):
     """With batch norm, dropout and augmentation."""
     first, _ = differences
@@ -437,6 +452,7 @@ def test_several_devices_compute_as_one(differences):
     assert first["evaluation"] < 1e-5
 
 
+@pytest.mark.full
 def test_two_processes_compute_as_one(differences):
     first, second = differences
     assert (first["devices"], first["processes"]) == (8, 2)

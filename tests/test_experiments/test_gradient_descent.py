@@ -26,6 +26,7 @@ def test_an_optimizer_that_never_comes_close_has_no_number(toy):
     assert steps["Rosenbrock", "gradient descent"] is toy.summary["rosenbrock_gradient_descent_steps"] is None
 
 
+@pytest.mark.full
 def test_repeats_bit_for_bit(toy, toy_run):
     again = toy_run("gradient_descent")
     assert (again.rows, again.summary) == (toy.rows, toy.summary)

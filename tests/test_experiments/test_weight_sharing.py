@@ -67,7 +67,7 @@ def test_images_that_lie_too_far_left_are_read_when_moved_to_the_right():
         .set(rng.integers(0, 256, (10, 28, 20, 1), np.uint8)[labels])
     )
     digits, left = Batch(images, labels), Batch(jnp.roll(images, -2, axis=2), labels)
-    config = weight_sharing.Config(num_steps=100, num_seeds=1)
+    config = weight_sharing.Config(num_steps=40, num_seeds=1)
     _, accuracies = weight_sharing.train_and_test(config, "dense", 50, Splits(digits, digits, left))
     assert accuracies[0, 2] == 1
     assert accuracies[0, 0] < 1
