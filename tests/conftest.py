@@ -10,6 +10,7 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end a
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # which nobody reads, and which take time to write
 
 import jax
 import jaxtyping

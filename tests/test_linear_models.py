@@ -17,10 +17,12 @@ Y = X @ RNG.normal(size=(3, 2)) + 2 + RNG.normal(size=(40, 2))
 LABELS = (X[:, 0] - 0.1 * X[:, 1] + RNG.normal(size=40) > 4.5).astype(int)
 
 
-least_squares = jax.jit(linear_models.least_squares)
+least_squares = jax.jit(linear_models.least_squares, static_argnames="intercept")
 lasso = jax.jit(linear_models.lasso)
-logistic_regression = jax.jit(linear_models.logistic_regression)
-softmax_regression = jax.jit(linear_models.softmax_regression, static_argnames="num_classes")
+logistic_regression = jax.jit(linear_models.logistic_regression, static_argnames="intercept")
+softmax_regression = jax.jit(
+    linear_models.softmax_regression, static_argnames=("num_classes", "intercept", "max_steps")
+)
 
 
 def predict(params, inputs, num_outputs=2):
@@ -172,8 +174,8 @@ def test_softmax_regression_is_scikit_learns(x64):
 @pytest.mark.parametrize("num_classes", [2, 3])
 def test_without_intercept_a_classifier_is_scikit_learns(x64, num_classes):
     inputs, labels = (part[: 50 * num_classes] for part in datasets.iris())
-    softmax = functools.partial(linear_models.softmax_regression, num_classes=3)
-    fit = (softmax if num_classes == 3 else linear_models.logistic_regression)(inputs, labels, l2=1e-2, intercept=False)
+    softmax = functools.partial(softmax_regression, num_classes=3)
+    fit = (softmax if num_classes == 3 else logistic_regression)(inputs, labels, l2=1e-2, intercept=False)
     theirs = linear_model.LogisticRegression(
         C=1 / (2 * len(inputs) * 1e-2), fit_intercept=False, tol=1e-10, max_iter=10_000
     )
@@ -184,7 +186,7 @@ def test_without_intercept_a_classifier_is_scikit_learns(x64, num_classes):
 
 @pytest.mark.parametrize("l2", [0.0, 0.1])
 def test_least_squares_without_intercept_is_scikit_learns(x64, l2):
-    fit = linear_models.least_squares(X, Y, l2=l2, intercept=False)
+    fit = least_squares(X, Y, l2=l2, intercept=False)
     theirs = linear_model.Ridge(alpha=40 * l2, solver="svd", fit_intercept=False).fit(X, Y)
     np.testing.assert_allclose(fit.params["weight"], theirs.coef_.T, atol=1e-9)
     assert (fit.params["bias"] == 0).all()
@@ -254,7 +256,7 @@ def test_a_large_mean_in_float32_hides_no_other_column(mean):
     x = RNG_32.normal(size=(200, 3)).astype(np.float32)
     targets = x[:, :1] + 3 * x[:, 2:]
     x[:, 1] += np.float32(mean)  # beyond 1e6, what is left of this column is rounding
-    fit = linear_models.least_squares(x, targets)
+    fit = least_squares(x, targets)
     assert fit.rank == 2 + (mean < 1e6)
     np.testing.assert_allclose(fit.params["weight"][:, 0], [1, 0, 3], atol=1e-3)
 
@@ -265,7 +267,7 @@ def test_the_error_covers_nists_wampler_in_float32(size):
     inputs, targets, certified = nist.WAMPLER_1
     pattern = [759, -2048, 2048, -2048, 2523, -2048, 2048, -2048, 1838, -2048, 2048]
     targets = targets + size * np.array(pattern + pattern[-2::-1])
-    fit = linear_models.least_squares(inputs.astype(np.float32), targets[:, None].astype(np.float32))
+    fit = least_squares(inputs.astype(np.float32), targets[:, None].astype(np.float32))
     wrong = np.abs(fit.params["weight"][:, 0] - certified[1:])
     assert fit.rank == 5
     assert (fit.error[wrong > 1] > 1).all()
@@ -351,7 +353,6 @@ def test_refuses_to_cut_integers(as_users_see_it):
 def test_labels_of_few_bits_name_the_same_classes():
     inputs, labels = np.asarray(X[:, :1], np.float32), np.asarray(LABELS)
     few, many = (
-        linear_models.softmax_regression(inputs, labels.astype(dtype), num_classes=130, max_steps=1)
-        for dtype in (np.int8, int)
+        softmax_regression(inputs, labels.astype(dtype), num_classes=130, max_steps=1) for dtype in (np.int8, int)
     )
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), few, many))

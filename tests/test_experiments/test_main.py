@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import math
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -25,7 +26,6 @@ def experiments(*arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["mnist_cn"], "no experiment is called 'mnist_cn': did you mean mnist_cnn?"),
         (["xyz"], "no experiment is called 'xyz'; there are: backpropagation, batch_normalisation,"),
         ([], "name an experiment; there are:"),
         (["information", "--resolution", "1"], "--resolution: input should be greater than or equal to 2, not 1"),
@@ -36,6 +36,13 @@ def test_bad_usage_exits_with_2(arguments, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_name_that_is_nearly_one_is_asked_for(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["experiments", "mnist_cn"])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_module("experiments", run_name="__main__")
+    assert "no experiment is called 'mnist_cn': did you mean mnist_cnn?" in capsys.readouterr().err
 
 
 def test_the_list_has_every_experiment_with_its_time_and_first_line():
