@@ -49,10 +49,10 @@ def convolve_functions(run: Run) -> dict:
     """The continuous convolution, as a sum over a fine grid; two Gaussians and two boxes have closed forms."""
     t, step = jnp.linspace(-8, 8, 3201, retstep=True)
     box = (jnp.abs(t) < 0.5).astype(float)
-    decay = jnp.where(t > 0, jnp.exp(-t), 0)
+    decay = jnp.where(t > 0, jnp.exp(-2 * t), 0)
     pairs = {
         "two boxes: a triangle": (box, box),
-        "a decay, smeared by a box": (decay, box),
+        "a box, smeared by a decay": (box, decay),
         "two Gaussians: a wider one": (norm.pdf(t, scale=0.6), norm.pdf(t, scale=0.8)),
     }
     results = [step * jnp.convolve(f, g, mode="same") for f, g in pairs.values()]
