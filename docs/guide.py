@@ -5,6 +5,7 @@ figures. A run in runs/guide that is younger than the code is not made again, so
 on; `make guide ARGS=--render` makes none, and takes the runs as they are.
 """
 
+import argparse
 import json
 import math
 import shutil
@@ -28,9 +29,15 @@ MAX_WIDTH, MAX_PICTURE, MAX_BYTES = 900, 1_000_000, 9_000_000
 
 def main():
     """Runs what has to be run; then writes the pages, if all their numbers and pictures are there."""
-    for name in [] if sys.argv[1:] == ["--render"] else sorted(EXPERIMENTS, key=lambda name: name != "mnist_cnn"):
-        run(name)
-    numbers = {name: summary(name) for name in EXPERIMENTS} | {"environment": summary("mnist_cnn", "environment")}
+    parser = argparse.ArgumentParser(prog="make guide", description=__doc__)
+    parser.add_argument("--render", action="store_true", help="only write the pages, from the runs as they are")
+    if not parser.parse_args().render:
+        for name in sorted(EXPERIMENTS, key=lambda name: name != "mnist_cnn"):
+            run(name)
+    try:
+        numbers = {name: summary(name) for name in EXPERIMENTS} | {"environment": summary("mnist_cnn", "environment")}
+    except FileNotFoundError as error:
+        sys.exit(f"{error.filename} is missing: make guide runs what has not run")
     shown: set[Path] = set()
     try:
         pages = {path.name: render(path.name, numbers, shown) for path in sorted(TEMPLATES.glob("*.md"))}
@@ -43,8 +50,7 @@ def main():
         shrink(source, PICTURES / f"{source.parts[-3]}_{source.name}")
     for name, text in pages.items():
         (ROOT / "docs" / name).write_text(text)
-    for page in (RUNS / "play").glob("*.html"):
-        shutil.copyfile(page, ROOT / "docs" / "play.html")
+    shutil.copyfile(RUNS / "play" / "page.html", ROOT / "docs" / "play.html")
     weigh([*PICTURES.iterdir()])
 
 
@@ -53,14 +59,15 @@ def run(name: str):
     folder = RUNS / name
     done, sources = folder / "summary.json", [*(ROOT / "jaxnn").rglob("*.*"), ROOT / "experiments" / f"{name}.py"]
     if name in NEED_A_NET:
-        sources.append(RUNS / "mnist_cnn" / "summary.json")
+        sources += [RUNS / "mnist_cnn" / "summary.json", ROOT / "experiments" / "__init__.py"]
     sources = [path for path in sources if path.suffix != ".pyc"]
     if done.exists() and done.stat().st_mtime > max(path.stat().st_mtime for path in sources):
         return
     shutil.rmtree(folder, ignore_errors=True)
     arguments = ["--run", RUNS.relative_to(ROOT) / "mnist_cnn"] if name in NEED_A_NET else []
     command = [sys.executable, "-m", "experiments", name, "--out", folder.relative_to(ROOT), *arguments]
-    subprocess.run(command, cwd=ROOT, check=True)
+    if subprocess.run(command, cwd=ROOT).returncode:
+        sys.exit(f"{name} has failed; make guide goes on from here")
 
 
 class Number(float):
@@ -88,14 +95,14 @@ def number(value: float | None, digits: int = 0, scale: float = 1.0) -> str:
     return f"{round(scale * value, digits) + 0.0:,.{digits}f}{spread}".replace("-", "−")  # + 0.0: no minus before 0
 
 
-def percent(value: float, digits: int = 1) -> str:
+def percent(value: float | None, digits: int = 1) -> str:
     """A share, such as 97.56 ± 0.11 %."""
-    return f"{number(value, digits, 100)} %"
+    return number(value, digits, 100) + (" %" if value is not None else "")
 
 
-def points(value: float, digits: int = 1) -> str:
+def points(value: float | None, digits: int = 1) -> str:
     """A difference of shares in percentage points, such as +5.1 ± 0.6."""
-    return ("+" if round(100 * value, digits) > 0 else "") + number(value, digits, 100)
+    return ("+" if value and round(100 * value, digits) > 0 else "") + number(value, digits, 100)
 
 
 def scientific(value: float) -> str:

@@ -40,7 +40,7 @@ OPTIMIZERS = {
 class Config:
     """The descents."""
 
-    learning_rate: Annotated[float, Field(gt=0, lt=0.25)] = 1e-3  # of the deck's path, which from 2/8 on diverges
+    learning_rate: Annotated[float, Field(gt=0, lt=0.25)] = 1e-3  # of the deck's path, which at 2/8 swings for ever
     max_steps: Annotated[int, Field(ge=1, le=100_000)] = 20_000  # of the deck's path and of each optimizer
     seed: Seed = 0  # of the random starts
 

@@ -51,7 +51,7 @@ def draw_plane(run: Run, data: Batch, optimum) -> dict:
     grid = jnp.stack([x1, x2], axis=-1)
     plane, fitted = (MODEL.apply(params, {}, grid)[0][..., 0] for params in (PLANE, optimum))
     arrow = r"$\frac{1}{2}w$", np.array([[0, 0], PLANE["weight"][:, 0] / 2])
-    points = np.concatenate([data.inputs, data.targets], axis=1)
+    points = np.concatenate([data.inputs, data.targets], axis=1)[:1000]  # more would hide the plane
     (w1, w2), (b,) = optimum["weight"][:, 0], optimum["bias"]
     panels = [
         surfaces.Surface("$y = 2 x_1 + 8 x_2$ rises along its weights $w$ only", x1, x2, plane, arrow=arrow),
@@ -89,9 +89,9 @@ def draw_paths(config: Config, run: Run, key, data: Batch, optimum, rate: float)
     weights, moments = optimum["weight"][:, 0], data.inputs.T @ data.inputs / len(data.inputs)
     everywhere = np.concatenate(list(paths.values()))
     ranges = np.stack([everywhere.min(axis=0) - 1, everywhere.max(axis=0) + 1], axis=1)
-    excess = surfaces.over_grid(lambda w: (w - weights) @ moments @ (w - weights), *ranges)  # with the best bias
+    excess = surfaces.over_grid(lambda w: (w - weights) @ moments @ (w - weights), *ranges)  # with its bias
     note = f"""{num_steps} steps each, all at a learning rate of {rate:.2g}. The fewer examples a step looks at, the \
-cheaper it is, and the more it strays from the gradient of them all; near the minimum it never comes to rest."""
+cheaper it is, and the more it strays from the gradient of them all; with noise, it never comes to rest."""
     run.save_figure("paths", contours.paths(*excess, paths, minimum=weights, names=("$w_1$", "$w_2$"), note=note))
 
 

@@ -37,11 +37,12 @@ def find_browser() -> str:
 @contextlib.contextmanager
 def open_page(path, profile):
     """A `Page` of this HTML file, in a browser of its own, which keeps what it needs in the folder `profile`."""
+    program = find_browser()
     commands, to_browser = os.pipe()
     from_browser, answers = os.pipe()
     given = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (commands, answers)]  # not 3 or 4, which bash makes of them
     script = f'exec "$0" "$@" 3<&{given[0]} 4>&{given[1]}'
-    command = ["bash", "-c", script, find_browser(), *OPTIONS, f"--user-data-dir={profile}"]
+    command = ["bash", "-c", script, program, *OPTIONS, f"--user-data-dir={profile}"]
     process = subprocess.Popen(command, pass_fds=given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for end in (commands, answers, *given):
         os.close(end)

@@ -2,16 +2,13 @@
 
 import textwrap
 from collections.abc import Mapping
-from typing import TypeAlias
 
-import jax
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from jaxnn.lab import style
-
-Values: TypeAlias = np.ndarray | jax.Array
+from jaxnn.lab.style import Values
 
 
 def paths(
@@ -60,8 +57,9 @@ def basins(x1, x2, values, ends, minima: Values, lowest: Values, lines: Values) 
     reached = np.linalg.norm(np.asarray(ends)[:, None] - minima, axis=-1).argmin(axis=1).reshape(np.shape(x1))
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     axis = figure.subplots()
-    colours = [style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.SKY, style.YELLOW][: len(minima)]
+    colours = [style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.SKY, style.YELLOW]
     shades = matplotlib.colors.ListedColormap(colours)
+    reached = reached % len(colours)
     axis.pcolormesh(x1, x2, reached, cmap=shades, vmin=-0.5, vmax=len(colours) - 0.5, alpha=0.4, linewidth=0)
     axis.contour(x1, x2, values, 20, colors="grey", linewidths=0.6, linestyles="solid")
     for line in lines:

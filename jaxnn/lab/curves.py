@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxnn.lab import plots, style
-from jaxnn.lab.plots import Values
+from jaxnn.lab.style import Values
 
 
 def learning_curves(rows: Sequence[Mapping], *, lowest_loss: float) -> Figure:

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from jaxnn.lab import plots, style
-from jaxnn.lab.plots import Values
+from jaxnn.lab.style import Values
 
 
 def predictions(pictures, images, probabilities, titles: Sequence[str], class_names: Sequence[str]) -> Figure:

@@ -3,6 +3,7 @@
 Axes and colours are the same in all frames of a film; its title says what is seen. `steps` is the step of each frame.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from jaxnn.lab import style, surfaces
-from jaxnn.lab.surfaces import Values
+from jaxnn.lab.style import Values
 
 WIDTH = 7.0  # inches, which are 700 pixels
 SMOOTH: dict[str, Any] = {"interpolation": "bilinear", "interpolation_stage": "data"}  # bands without steps
@@ -38,6 +39,13 @@ def _frame(axis):
     axis.spines[:].set_visible(True)
 
 
+def _positive_ends(curves: Mapping[str, Values]) -> tuple[float, float]:
+    """The lowest and the highest value above 0, which are all that a logarithmic axis has."""
+    values = np.concatenate([np.ravel(values) for values in curves.values()])
+    positive = values[values > 0]
+    return positive.min().item(), positive.max().item()
+
+
 def descents(f: Callable, paths: Mapping[str, Values], *, formula: str, closing: str) -> Iterator[Figure]:
     """Paths [steps, 2] over the contours of a function whose minimum is 0 at 0, and beside them its values there.
 
@@ -52,7 +60,7 @@ def descents(f: Callable, paths: Mapping[str, Values], *, formula: str, closing:
     lowest = np.array(list(heights))[np.argmin(list(heights.values()), axis=0)]
     titles = [f"Step {step}: {name.splitlines()[0]} is lowest" for step, name in enumerate(lowest[:-1])] + [closing]
     num_steps, moving = len(titles), []
-    colours = dict(zip(paths, COLOURS, strict=False))
+    colours = dict(zip(paths, itertools.cycle(COLOURS), strict=False))
     for (name, path), height in zip(paths.items(), heights.values(), strict=True):
         colour = colours[name]
         (trail,) = left.plot([], [], color=colour, linewidth=1.5, marker=".", markersize=4)
@@ -61,7 +69,7 @@ def descents(f: Callable, paths: Mapping[str, Values], *, formula: str, closing:
         moving.append((trail, dot, curve, np.asarray(path), np.asarray(height)))
     left.plot(0, 0, "x", color="black")
     left.set(xlabel="$x_1$", ylabel="$x_2$", title=f"the paths over {formula}", aspect="equal")
-    low, high = min(map(np.min, heights.values())), max(map(np.max, heights.values()))
+    low, high = _positive_ends(heights)
     right.set(xlabel="step", title="how far above the minimum", yscale="log", xlim=(0, num_steps - 1))
     right.set_ylim(low / 2, 2 * high)
     right.minorticks_off()
@@ -180,6 +188,7 @@ def growing_boundary(x, probs, points, labels, accuracies, steps: Sequence[int])
 def learning_kernels(kernels, image, maps, accuracies, steps: Sequence[int]) -> Iterator[Figure]:
     """Kernels [frames, height, width, number], and the maps [frames, ..., number] that they make of an image.
 
+    Their number is a multiple of 6.
     Red is positive, blue negative; accuracies [frames] are those of the whole net.
     """
     figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
@@ -224,8 +233,9 @@ def layer_gradients(
     Red are layers that get less than a thousandth of what the last one gets.
     """
     figure, axes = style.make_panels(len(norms), height=3.6, width=WIDTH, sharey=True)
-    low = 10.0 ** np.floor(np.log10(min(np.min(values) for values in norms.values())))
-    high = 10.0 ** np.ceil(np.log10(max(np.max(values) for values in norms.values())))
+    low, high = (
+        10.0 ** rounded(np.log10(end)) for rounded, end in zip((np.floor, np.ceil), _positive_ends(norms), strict=True)
+    )
     moving = []
     for axis, (name, values) in zip(axes, norms.items(), strict=True):
         bars = axis.bar(np.arange(1, values.shape[1] + 1), 1, bottom=low, width=0.8)

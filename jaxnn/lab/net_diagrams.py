@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from jaxnn.lab import plots, style
-from jaxnn.lab.plots import Values
+from jaxnn.lab.style import Values
 
 MOST = 10  # neurons of a layer that are drawn; of larger ones the first, dots, and the last
 

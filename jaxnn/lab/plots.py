@@ -1,9 +1,8 @@
 """Pictures that several experiments draw: each function returns a matplotlib Figure; nothing is saved here."""
 
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
 
-import jax
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,8 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from jaxnn.lab import style
-
-Values: TypeAlias = np.ndarray | jax.Array
+from jaxnn.lab.style import Values
 
 
 def image_grid(
@@ -128,7 +126,7 @@ def lines(
     log: the axes, of "xy", that are logarithmic.
     share_y: all panels have one scale.
     all_runs: draws only where each run has a finite value.
-    behind: the last line of each other panel is drawn, too, in grey, to compare with.
+    behind: the last line of every panel lies in grey behind the lines of each, to compare with.
     """
     num_columns = min(num_columns, len(panels))
     width = style.WIDTH if num_columns > 1 else 6.0
@@ -208,7 +206,7 @@ def boundary(
 ) -> Figure:
     """A function of two variables, called `name`, the line where it has a level, and points [number, 2] by class.
 
-    labels, class_names: the number 0, 1, ... of the class of each point, and what the classes are called.
+    labels, class_names: the class 0, 1, ... of each point, and what the classes are called.
     """
     figure, (axis,) = style.make_panels(1, height=4.8, width=6.4)
     image = axis.contourf(x1, x2, values, 20, cmap="coolwarm", alpha=0.6)
@@ -216,10 +214,13 @@ def boundary(
     if level is not None:
         axis.contour(x1, x2, values, [level], colors="black")
         axis.plot([], [], color="black", label=f"{name} = {level:g}")
-    for number, (class_name, marker) in enumerate(zip(class_names, "oX^sDv*P", strict=False)):
-        own = np.asarray(points)[np.asarray(labels) == number]
-        shade = matplotlib.colormaps["coolwarm"](number / max(1, len(class_names) - 1))
-        axis.scatter(*own.T, color=shade, marker=marker, edgecolors="black", s=28, label=class_name)
+    if points is not None:
+        labels = np.asarray(labels).astype(int)
+        for number, marker in zip(range(labels.max() + 1), itertools.cycle("oX^sDv*P"), strict=False):
+            shade = matplotlib.colormaps["coolwarm"](number / max(1, labels.max()))
+            class_name = class_names[number] if class_names else f"class {number}"
+            own = np.asarray(points)[labels == number]
+            axis.scatter(*own.T, color=shade, marker=marker, edgecolors="black", s=28, label=class_name)
     if axis.get_legend_handles_labels()[1]:
         figure.legend(loc="outside lower center", ncols=4)
     axis.set(title=title, xlabel="$x_1$", ylabel="$x_2$")
@@ -258,7 +259,7 @@ def spread(
             axis.plot(spots, values, ".", color=style.SKY, label="" if number else "one net")
             bar = [number - 0.3, number + 0.3], [np.median(values)] * 2
             axis.plot(*bar, color="black", linewidth=2, label="" if number else "median")
-        colours = style.RED, style.GREEN, style.PURPLE
+        colours = itertools.cycle([style.RED, style.GREEN, style.PURPLE])
         for colour, (name, heights) in zip(colours, (marks or {}).items(), strict=False):
             axis.plot(range(len(columns)), heights[title], "D", color=colour, label=name)
         axis.set_xticks(range(len(columns)), columns, **({"rotation": 30, "ha": "right"} if len(columns) > 4 else {}))

@@ -139,11 +139,11 @@ class Run:
         folder.mkdir(exist_ok=True)
         figure.savefig(folder / f"{name}.png", dpi=120)
 
-    def save_animation(self, name: str, figures: Iterable, *, frame_seconds: float = 0.1):
+    def save_animation(self, name: str, figures: Iterable):
         """Writes matplotlib figures as the frames of figures/<name>.gif, as `gif.encode` makes it."""
         folder = self.directory / "figures"
         folder.mkdir(exist_ok=True)
-        (folder / f"{name}.gif").write_bytes(gif.encode(figures, frame_seconds=frame_seconds))
+        (folder / f"{name}.gif").write_bytes(gif.encode(figures))
 
     def _rewrite_tensorboard(self):
         """All rows of the log so far, into a new file of the folder tensorboard/."""

@@ -1,7 +1,9 @@
 """How all pictures look: readable where a page shows them 900 pixels wide, and to the colour-blind."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
+import jax
 import matplotlib
 import numpy as np
 from cycler import cycler
@@ -9,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
+Values: TypeAlias = np.ndarray | jax.Array
 WIDTH = 9.0  # inches of the widest figure: 900 pixels are then 100 an inch, and 9 points 12 pixels
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, YELLOW, SKY, GREY = "#CC79A7", "#F0E442", "#56B4E9", "#767676"

@@ -13,8 +13,8 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from scipy.interpolate import RegularGridInterpolator
 
 from jaxnn.lab import formula, style
+from jaxnn.lab.style import Values
 
-Values: TypeAlias = np.ndarray | jax.Array
 Grid: TypeAlias = tuple[Values, Values, Values]  # x1, x2 and values, [rows, columns] each
 BOX = np.array([4.0, 4.0, 3.2])  # proportions of the axes
 EYE = np.radians([30, -60])  # elevation and azimuth of who looks at them

@@ -133,6 +133,15 @@ def test_a_boundary_is_drawn_at_its_level():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["height = 0.5", "no", "yes"]
 
 
+def test_points_have_classes_by_number_where_these_have_no_names():
+    x1, x2 = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9))
+    points, labels = np.linspace(-1, 1, 20).reshape(10, 2), np.arange(10)
+    figure = plots.boundary(x1, x2, x1, points=points, labels=labels)
+    drawn = [one.get_offsets() for one in draws(figure)[0].collections[-10:]]
+    np.testing.assert_allclose(np.concatenate(drawn), points)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"class {label}" for label in labels]
+
+
 def test_spread_shows_each_value_and_the_median():
     columns = {"a": np.array([1.0, 2.0, 9.0]), "b": np.array([4.0, 5.0, 6.0])}
     (axis,) = draws(plots.spread({"errors": columns}, ylabel="error", marks={"other": {"errors": [3.0, None]}}))

@@ -371,3 +371,6 @@ def test_nothing_leaves_the_page_and_nothing_goes_wrong(page, toy):
     assert page.errors == []
     denied = page.run("fetch('https://example.org').then(() => 'sent', () => 'refused')")
     assert denied == "refused"
+    page.text("#reading")
+    assert any("Content Security Policy" in error for error in page.errors)  # it was the page that refused
+    assert not any("example.org" in url for url in page.requests)
