@@ -233,9 +233,8 @@ def layer_gradients(
     Red are layers that get less than a thousandth of what the last one gets.
     """
     figure, axes = style.make_panels(len(norms), height=3.6, width=WIDTH, sharey=True)
-    low, high = (
-        10.0 ** rounded(np.log10(end)) for rounded, end in zip((np.floor, np.ceil), _positive_ends(norms), strict=True)
-    )
+    low, high = np.log10(_positive_ends(norms))
+    low, high = 10.0 ** np.floor(low), 10.0 ** np.ceil(high)
     moving = []
     for axis, (name, values) in zip(axes, norms.items(), strict=True):
         bars = axis.bar(np.arange(1, values.shape[1] + 1), 1, bottom=low, width=0.8)
