@@ -128,7 +128,7 @@ def train(config: Config, run: Run, key, model: models.Model, params, x, y) -> d
     norms = {f"layer {number}": (smooth(steps), smooth(norm)) for number, norm in enumerate(norms.T, 1)}
     title = f"norm of the weights' gradient, means over {width} steps"
     panels = {"½ ‖y - yᵗ‖², all examples": {"loss": (steps, curve)}, title: norms}
-    run.save_figure("training", plots.lines(panels, xlabel="step", log="y"))
+    run.save_figure("training", plots.lines(panels, xlabel="step", ylabel=("loss", "norm"), log="y"))
     return summary | {"loss_at_end": loss_at_end, "num_steps": config.num_steps}
 
 

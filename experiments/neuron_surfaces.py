@@ -51,7 +51,7 @@ def draw_neuron(config: Config, run: Run) -> dict:
     response = jax.nn.sigmoid(neuron.apply(NEURON, {}, inputs)[0])
     arrow = "$w$", np.array([[0, 0], NEURON["weight"][:, 0]])
     title = r"$y = \sigma(0.4 x_1 + 1.6 x_2)$ rises along its weight vector $w$ only"
-    panel = surfaces.Surface(title, x1, x2, response.reshape(x1.shape), arrow=arrow)
+    panel = surfaces.Surface(title, x1, x2, response.reshape(x1.shape), arrow=arrow, limits=(0.0, 1.0))
     run.save_figure("logistic_neuron", surfaces.surfaces([panel]))
     across = jnp.linspace(-3, 3, 13)[:, None] * jnp.array([1.6, -0.4])  # at right angles to the weight vector
     constant = jax.nn.sigmoid(neuron.apply(NEURON, {}, across)[0])
@@ -91,14 +91,14 @@ def draw_activations(config: Config, run: Run) -> dict:
     """Pages 6 and 9: activation functions and their derivatives, by jax.grad."""
     x = jnp.linspace(-5, 5, config.resolution)
     panels = {name: {name: (x, f(x)), "derivative": (x, jax.vmap(jax.grad(f))(x))} for name, f in ACTIVATIONS.items()}
-    run.save_figure("activations", plots.lines(panels, xlabel="$x$"))
+    run.save_figure("activations", plots.lines(panels, xlabel="$x$", ylabel="$f(x)$, $f'(x)$"))
     for name, f in ACTIVATIONS.items():
         for point in (-1.0, 0.0, 1.0):
             run.log(activation=name, x=point, value=f(point), derivative=jax.grad(f)(point))
     x = jnp.linspace(-10, 10, config.resolution)
     slope = jax.grad(jax.nn.sigmoid)
     sigmoid = {"sigmoid": (x, jax.nn.sigmoid(x)), "derivative": (x, jax.vmap(slope)(x))}
-    run.save_figure("sigmoid", plots.lines({"the sigmoid": sigmoid}, xlabel="$x$"))
+    run.save_figure("sigmoid", plots.lines({"the sigmoid": sigmoid}, xlabel="$x$", ylabel="$\\sigma(x)$"))
     return {
         "sigmoid_slope_max": slope(0.0),
         "sigmoid_slope_at_10": slope(10.0),
