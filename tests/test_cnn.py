@@ -307,7 +307,7 @@ def test_linens_dropout_draws_what_flax_draws():
 def test_params_of_another_net_are_refused():
     params, state = MODELS["nnx"].init(KEY, IMAGES)
     params["last"] = params.pop("dense")
-    with pytest.raises(ValueError, match=r"expected keys: \['conv', 'dense', 'norm'\]"):
+    with pytest.raises(ValueError, match="'conv', 'dense', 'norm'"):
         MODELS["nnx"].apply(params, state, IMAGES)
 
 
