@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -68,15 +67,10 @@ def draw_plane(run: Run, data: Batch, optimum) -> dict:
 @functools.partial(jax.jit, static_argnames=("optimizer", "batch_size", "num_steps"))
 def train_path(key, data: Batch, *, optimizer, batch_size: int, num_steps: int):
     """The params [1 + num_steps, ...] of a training, from its start on."""
-    loss_fn = training.make_loss(MODEL, losses.squared_error)
-
-    def take_step(net, _):
-        net, _ = training.train_steps(net, data, loss_fn, optimizer, batch_size=batch_size, num_steps=1)
-        return net, net.params
-
     net = training.init_train_state(key, MODEL, optimizer, data.inputs)
-    path = lax.scan(take_step, net, length=num_steps)[1]
-    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), net.params, path)
+    loss_fn = training.make_loss(MODEL, losses.squared_error)
+    steps = range(num_steps + 1)
+    return training.snapshots(net, data, loss_fn, optimizer, batch_size=batch_size, steps=steps).params
 
 
 def draw_paths(config: Config, run: Run, key, data: Batch, optimum, rate: float):

@@ -12,21 +12,19 @@ from scipy.spatial import KDTree
 MAX_BYTES = 1_000_000
 """What a page can ask of those who read it."""
 
-_FIRST, _LAST = 1000, 4000  # milliseconds: one sees how it begins, and how it ends before it begins anew
+_FIRST, _FRAME, _LAST = 1000, 100, 4000  # milliseconds: one sees how it begins, and how it ends before it begins anew
 
 
-def encode(figures: Iterable[Figure], *, frame_seconds: float = 0.1) -> bytes:
+def encode(figures: Iterable[Figure]) -> bytes:
     """The figures, all of one size, as the frames of a GIF that plays for ever and pauses for 4 seconds at its end.
 
     Each figure is drawn before the next is asked for: all may be one, with other content. An inch has 100 pixels. The
     film has the most frequent colours, as many as go into `MAX_BYTES`: ValueError where there is no room even for 16.
-
-    frame_seconds: how long each frame stays but the first and the last.
     """
     frames = np.stack([_draw(figure) for figure in figures])
     colours, counts = np.unique(frames, return_counts=True)
     frames = np.searchsorted(colours, frames)
-    durations = [_FIRST, *[round(1000 * frame_seconds)] * (len(frames) - 2), _LAST][-len(frames) :]
+    durations = [_FIRST, *[_FRAME] * (len(frames) - 2), _LAST][-len(frames) :]
     for num_colours in (255, 128, 64, 32, 16):
         palette = colours[np.argsort(-counts)[:num_colours]]
         content = _encode(_nearest(colours, palette)[frames], palette, durations)

@@ -51,9 +51,9 @@ def make_panels(number: int, *, height: float, num_columns: int | None = None, w
     return figure, axes[:number]
 
 
-def percent(axis, *, decimals: int | None = None):
+def percent(axis):
     """Shows the shares on `axis.xaxis` or `axis.yaxis` as percentages."""
-    axis.set_major_formatter(PercentFormatter(1, decimals=decimals))
+    axis.set_major_formatter(PercentFormatter(1))
 
 
 def plain_ticks(axis):
